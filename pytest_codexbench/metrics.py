@@ -1,0 +1,220 @@
+"""What follows from the records: every figure that is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_codexbench.matrix import Cell
+from pytest_codexbench.plan import fluid_bound_s
+from pytest_codexbench.records import FAILED, OK, Round, Transfer
+from pytest_codexbench.stats import Interval, jain, median, median_interval, ratio, spearman, wilson
+from pytest_codexbench.timeline import MIB, Timeline
+
+MOST_DRIFT = 0.6
+VIEWS = ("available", "contiguous")
+PERCENTS = {"t50_s": 50, "t90_s": 90, "t100_s": 100}
+
+Figures = Mapping[str, float | None]
+"""Value by metric, as ``docs/metrics.md`` names and defines them. Infinite: not reached. None: nobody can tell."""
+
+
+def of_timeline(timeline: Timeline) -> Figures:
+    """The times of one view of one transfer, in seconds; infinite where it did not get that far."""
+    return {
+        "ttfb_s": timeline.seconds_to(0),
+        "t1mib_s": timeline.seconds_to_bytes(MIB),
+        **{name: timeline.seconds_to(percent) for name, percent in PERCENTS.items()},
+    }
+
+
+def of_transfer(transfer: Transfer, views: Iterable[str] = ()) -> dict[str, float | None]:
+    """The figures of one leecher; those that depend on the view are named ``available.t50_s``.
+
+    ``views`` are those that its system tells: a failed transfer may have a timeline of none of them.
+
+    A transfer that did not end well has no time to 100 %, even if all bytes came: they were not the right ones.
+    """
+    figures: dict[str, float | None] = dict(transfer.seconds)
+    if transfer.outcome != OK:  # what was never seen was not reached, in whatever view
+        figures |= {f"{view}.{name}": math.inf for view in views for name in of_timeline(Timeline(1))}
+    for view, timeline in transfer.timelines.items():
+        figures |= {f"{view}.{name}": value for name, value in of_timeline(timeline).items()}
+    any_view = next(iter(transfer.timelines.values()), None)
+    t100_s = any_view.seconds_to(100) if any_view and transfer.outcome == OK else math.inf
+    figures["t100_s"] = t100_s
+    if any_view:
+        figures["download_mb_s"] = any_view.total / t100_s / 1e6
+        figures["stalls"] = len(any_view.gaps)
+        figures["longest_stall_s"] = any_view.longest_stall_s
+        figures["throughput_cv"] = any_view.throughput_cv
+    return figures
+
+
+def of_round(round_: Round, views: Iterable[str] = ()) -> Figures:
+    """The figures of one round: of those that each leecher has, the median; then those of the swarm as a whole.
+
+    ``views`` are those seen in other rounds of the cell.
+    """
+    kind = round_.cell.kind
+    transfers = [transfer for transfer in round_.transfers if transfer.kind == kind]
+    if kind == "upload":
+        return {**_publishing(round_, transfers), **_used(round_)}
+    # a round that broke off before its fetches counts as one in which nobody got anything
+    lost = [Transfer("", kind, FAILED)] * (round_.cell.leechers - len(transfers))
+    told = {*views, *views_of([round_])}
+    each: list[dict[str, float | None]] = [of_transfer(transfer, told) for transfer in (*transfers, *lost)]
+    moments = {name for transfer in transfers for name in transfer.seconds}
+    for transfer, figures in zip((*transfers, *lost), each, strict=True):
+        if transfer.outcome != OK:
+            figures.update(dict.fromkeys(moments - set(figures), math.inf))
+    times = [figures["t100_s"] or 0.0 for figures in each]
+    figures = {name: _middle([one.get(name) for one in each]) for name in dict.fromkeys(n for one in each for n in one)}
+    t100_s = median(times)
+    spread: Figures = {
+        "t100_s": t100_s,
+        "t100_min_s": min(times),
+        "t100_max_s": max(times),
+        "download_mb_s": round_.cell.size / t100_s / 1e6,
+        "fairness": jain([1 / seconds for seconds in times]),
+        "straggler": None if math.isinf(max(times)) else max(times) / t100_s,
+        "efficiency": _efficiency(round_, max(times)),
+    }
+    return {**figures, **spread, **_shares(round_), **_used(round_), **round_.seconds}
+
+
+def views_of(rounds: Iterable[Round]) -> set[str]:
+    """The views in which any transfer of these rounds was seen."""
+    return {view for round_ in rounds for transfer in round_.transfers for view in transfer.timelines}
+
+
+def _publishing(round_: Round, transfers: Sequence[Transfer]) -> Figures:
+    good = round_.success and len(transfers) == 1
+    publish_s = transfers[0].seconds.get("publish_s", math.inf) if good else math.inf
+    more = dict(transfers[0].seconds) if transfers else {}
+    return {**more, "publish_s": publish_s, "upload_mb_s": round_.cell.size / publish_s / 1e6}
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _shares(round_: Round) -> Figures:
+    """Who carried the bytes: overhead on the leechers' wires, and the seeders' part of what was sent."""
+    cell = round_.cell
+    leechers = [counters for name, counters in round_.nodes.items() if name not in round_.seeders]
+    seeders = [counters for name, counters in round_.nodes.items() if name in round_.seeders]
+    received = _sum(counters.wire_rx_bytes for counters in leechers)
+    overhead = received / (cell.size * cell.leechers) - 1 if received is not None and round_.success else None
+    # payload where all nodes tell it, else what went out on the wire: never some of each
+    told = all(counters.payload_tx_bytes is not None for counters in round_.nodes.values())
+    sent, by_seeders = (
+        _sum(each.payload_tx_bytes if told else each.wire_tx_bytes for each in some)
+        for some in (round_.nodes.values(), seeders)
+    )
+    share = by_seeders / sent if cell.leechers > 1 and sent and by_seeders is not None else None
+    return {"overhead": overhead, "seeder_share": share}
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if not known or any(value is None for value in known) else math.fsum(v for v in known if v is not None)
+
+
+def _used(round_: Round) -> Figures:
+    """What the nodes took: sums over the nodes, and the largest peak of memory."""
+    nodes = list(round_.nodes.values())
+    return {
+        "wire_rx_bytes": _sum(each.wire_rx_bytes for each in nodes),
+        "wire_tx_bytes": _sum(each.wire_tx_bytes for each in nodes),
+        "cpu_s": _sum(each.cpu_s for each in nodes),
+        "rss_peak_bytes": max((each.rss_peak_bytes for each in nodes if each.rss_peak_bytes), default=None),
+    }
+
+
+def _efficiency(round_: Round, slowest_s: float) -> float | None:
+    """The least possible time over the slowest leecher's; None where a node's own rate is not known."""
+    rate = round_.environment.probe.get("wire_mb_s")
+    if rate is None or (round_.environment.colocated and round_.cell.shape.link is None):
+        return None
+    return fluid_bound_s(round_.cell, rate * 1e6, rate * 1e6) / slowest_s
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What all rounds of one cell say. ``intervals`` are of the medians over the rounds, by metric."""
+
+    cell: Cell
+    rounds: int
+    succeeded: int
+    flagged: int
+    intervals: Mapping[str, Interval]
+    reliability: tuple[float, float]
+    drift: float | None
+    failures: tuple[str, ...]
+
+    @property
+    def headline(self) -> str:
+        """The metric that cells of its kind are compared by."""
+        return "t100_s" if self.cell.kind == "download" else "publish_s"
+
+    def centre(self, metric: str) -> float | None:
+        """The median of one metric; None if it was not measured."""
+        interval = self.intervals.get(metric)
+        return interval.median if interval else None
+
+
+def summarise(rounds: Sequence[Round]) -> Summary:
+    """The summary of one cell's rounds.
+
+    Raises:
+        ValueError: without rounds, or of more than one cell.
+    """
+    (cell,) = {round_.cell for round_ in rounds}
+    ordered = sorted(rounds, key=lambda round_: round_.index)
+    views = views_of(ordered)
+    figures = [of_round(round_, views) for round_ in ordered]
+    intervals = {}
+    for name in dict.fromkeys(name for each in figures for name in each):
+        values = [value for each in figures if (value := each.get(name)) is not None]
+        if values:
+            intervals[name] = median_interval(values)
+    succeeded = sum(round_.success for round_ in ordered)
+    headline = [each["t100_s" if cell.kind == "download" else "publish_s"] or 0.0 for each in figures]
+    return Summary(
+        cell=cell,
+        rounds=len(ordered),
+        succeeded=succeeded,
+        flagged=sum(bool(round_.flags) for round_ in ordered),
+        intervals=intervals,
+        reliability=wilson(succeeded, len(ordered)),
+        drift=spearman([round_.index for round_ in ordered], headline),
+        failures=tuple(f"round {round_.index}: {round_.failure}" for round_ in ordered if round_.failure),
+    )
+
+
+def by_cell(rounds: Iterable[Round]) -> dict[Cell, list[Round]]:
+    """Measured rounds of each cell, cells in the order of the matrix."""
+    found: dict[Cell, list[Round]] = {}
+    for round_ in rounds:
+        if not round_.warmup:
+            found.setdefault(round_.cell, []).append(round_)
+    return dict(sorted(found.items(), key=lambda item: _place(item[0])))
+
+
+def _place(cell: Cell) -> tuple[object, ...]:
+    return cell.kind, cell.shape.link or 0, cell.shape.nodes, cell.seeders, cell.size, cell.system
+
+
+def paired_ratio(subject: Sequence[Round], reference: Sequence[Round], metric: str) -> Interval | None:
+    """The median over rounds of subject / reference, round by round; None where no round is in both.
+
+    Pairs in which neither arrived say nothing of a ratio and are left out of it.
+    """
+    reference_by_index = {round_.index: of_round(round_).get(metric) for round_ in reference}
+    pairs = ((of_round(round_).get(metric), reference_by_index.get(round_.index)) for round_ in subject)
+    ratios = [ratio(a, b) for a, b in pairs if a is not None and b is not None]
+    told = [value for value in ratios if not math.isnan(value)]
+    return median_interval(told) if told else None

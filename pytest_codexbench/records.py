@@ -1,0 +1,335 @@
+"""What was measured, as it is written down: a line a round."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_codexbench.errors import BenchError
+from pytest_codexbench.matrix import Cell, Shape, Variant, size_text
+from pytest_codexbench.plan import WARM_UP
+from pytest_codexbench.timeline import Timeline
+
+SCHEMA = 1
+JOURNAL = "records.jsonl"
+OK, CORRUPT, LATE, FAILED = "ok", "corrupt", "late", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What one node used over a round. Bytes and seconds; None where nobody can tell."""
+
+    wire_rx_bytes: int | None = None
+    wire_tx_bytes: int | None = None
+    payload_rx_bytes: int | None = None
+    payload_tx_bytes: int | None = None
+    cpu_s: float | None = None
+    rss_peak_bytes: int | None = None
+    more: Mapping[str, float] = field(default_factory=dict)
+
+    def since(self, before: Counters) -> Counters:
+        """What was added since ``before``; the peak of memory stays as it is."""
+
+        def grown(now: float | None, then: float | None) -> Any:
+            return None if now is None or then is None else now - then
+
+        return Counters(
+            wire_rx_bytes=grown(self.wire_rx_bytes, before.wire_rx_bytes),
+            wire_tx_bytes=grown(self.wire_tx_bytes, before.wire_tx_bytes),
+            payload_rx_bytes=grown(self.payload_rx_bytes, before.payload_rx_bytes),
+            payload_tx_bytes=grown(self.payload_tx_bytes, before.payload_tx_bytes),
+            cpu_s=grown(self.cpu_s, before.cpu_s),
+            rss_peak_bytes=self.rss_peak_bytes,
+            more={key: value - before.more[key] for key, value in self.more.items() if key in before.more},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        names = (name for name in self.__slots__ if name != "more")
+        return {**{name: getattr(self, name) for name in names}, "more": dict(self.more)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Counters:
+        """The inverse of ``to_json``."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One node's part of a round. ``seconds`` are its other durations by name, such as ``publish_s``."""
+
+    node: str
+    kind: str
+    outcome: str
+    timelines: Mapping[str, Timeline] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    log_tail: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "node": self.node,
+            "kind": self.kind,
+            "outcome": self.outcome,
+            "timelines": {view: timeline.to_json() for view, timeline in self.timelines.items()},
+            "seconds": dict(self.seconds),
+            "error": self.error,
+            "log_tail": self.log_tail,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Transfer:
+        """The inverse of ``to_json``."""
+        timelines = {view: Timeline.from_json(timeline) for view, timeline in data["timelines"].items()}
+        return cls(**{**data, "timelines": timelines})
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where it was measured. Two results compare only if these agree, or the comparison says where they do not.
+
+    ``versions`` by program; ``machine`` is plain data of processor, cores and memory; ``probe`` holds the measured
+    ``wire_mb_s`` and ``disk_mb_s`` of the cluster; ``wire`` says how bytes on the wire were counted.
+    """
+
+    backend: str
+    isolation: str
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+    kernel: str
+    colocated: bool
+    workers: int
+    wire: str
+    probe: Mapping[str, float | None] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Environment:
+        """The inverse of ``to_json``."""
+        return cls(**data)
+
+    def with_probe(self, probe: Mapping[str, float | None], versions: Mapping[str, str]) -> Environment:
+        """The same place, with what a cluster's probe found and the versions its nodes tell."""
+        return replace(self, probe=probe, versions={**self.versions, **versions})
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Raw truth, one line of the journal; all that is shown is derived from these.
+
+    ``seconds`` of the round as a whole: ``make_s``, ``start_skew_s``, ``round_s``. ``nodes`` are the counters of
+    every node over the measured part. ``flags`` are what makes it less than perfect, in words.
+    """
+
+    cell: Cell
+    index: int
+    seed: int
+    seeders: tuple[str, ...]
+    transfers: tuple[Transfer, ...]
+    nodes: Mapping[str, Counters]
+    environment: Environment
+    started_at: str
+    handle: str = ""
+    digest: str = ""
+    deadline_s: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    cold_cache: bool = True
+    paired: str = "draw and time"
+    also_ran: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    error: str | None = None
+
+    @property
+    def warmup(self) -> bool:
+        """Whether it only warmed the cluster up and is in no statistics."""
+        return self.index == WARM_UP
+
+    @property
+    def success(self) -> bool:
+        """Every transfer that was to be measured ended with all bytes, checked, in time."""
+        measured = [transfer for transfer in self.transfers if transfer.kind == self.cell.kind]
+        wanted = self.cell.leechers if self.cell.kind == "download" else 1
+        return self.error is None and len(measured) == wanted and all(t.outcome == OK for t in self.transfers)
+
+    @property
+    def failure(self) -> str | None:
+        """What went wrong first, or None."""
+        return self.error or next((t.error for t in self.transfers if t.outcome != OK and t.error), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: one line of the journal."""
+        return {
+            "kind": "round",
+            "schema": SCHEMA,
+            "cell": cell_to_json(self.cell),
+            "index": self.index,
+            "warmup": self.warmup,
+            "success": self.success,
+            "seed": self.seed,
+            "seeders": list(self.seeders),
+            "started_at": self.started_at,
+            "handle": self.handle,
+            "digest": self.digest,
+            "deadline_s": self.deadline_s,
+            "seconds": dict(self.seconds),
+            "cold_cache": self.cold_cache,
+            "paired": self.paired,
+            "also_ran": list(self.also_ran),
+            "flags": list(self.flags),
+            "error": self.error,
+            "transfers": [transfer.to_json() for transfer in self.transfers],
+            "nodes": {name: counters.to_json() for name, counters in self.nodes.items()},
+            "environment": self.environment.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Round:
+        """The inverse of ``to_json``."""
+        plain = ("index", "seed", "started_at", "handle", "digest", "deadline_s", "seconds", "cold_cache", "paired")
+        return cls(
+            cell=cell_from_json(data["cell"]),
+            seeders=tuple(data["seeders"]),
+            transfers=tuple(Transfer.from_json(transfer) for transfer in data["transfers"]),
+            nodes={name: Counters.from_json(counters) for name, counters in data["nodes"].items()},
+            environment=Environment.from_json(data["environment"]),
+            also_ran=tuple(data["also_ran"]),
+            flags=tuple(data["flags"]),
+            error=data["error"],
+            **{name: data[name] for name in plain},
+        )
+
+
+def cell_to_json(cell: Cell) -> dict[str, Any]:
+    """Plain data, with the id and the key for people and scripts."""
+    variant = cell.shape.variant
+    return {
+        "id": str(cell),
+        "key": cell.key,
+        "kind": cell.kind,
+        "variant": variant.name,
+        "system": variant.system,
+        "settings": dict(variant.settings),
+        "nodes": cell.shape.nodes,
+        "seeders": cell.seeders,
+        "size": cell.size,
+        "size_text": size_text(cell.size),
+        "link": cell.shape.link,
+    }
+
+
+def cell_from_json(data: dict[str, Any]) -> Cell:
+    """The inverse of ``cell_to_json``."""
+    variant = Variant(data["variant"], data["system"], tuple(sorted(data["settings"].items())))
+    return Cell(Shape(variant, data["nodes"], data["link"]), data["seeders"], data["size"], data["kind"])
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something a run has to say of a cell that is no round: ``what`` is ``skipped`` or ``error``."""
+
+    what: str
+    cell: Cell
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: one line of the journal."""
+        return {"kind": "note", "schema": SCHEMA, "what": self.what, "cell": cell_to_json(self.cell), "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a journal holds: rounds and notes in order, and what could not be read, in words."""
+
+    rounds: tuple[Round, ...]
+    notes: tuple[Note, ...]
+    problems: tuple[str, ...]
+
+    def measured(self) -> Iterator[Round]:
+        """The rounds that count: without warm-ups."""
+        return (round_ for round_ in self.rounds if not round_.warmup)
+
+
+class Journal:
+    """The file that a run's lines are added to; safe with several writers, and against being killed at any moment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / JOURNAL
+
+    def add(self, line: Round | Note) -> None:
+        """Write one line and wait until the disk has it.
+
+        Raises:
+            OSError: as the disk says; what is in the file already stays readable.
+        """
+        data = json.dumps(line.to_json(), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            end = os.fstat(fd).st_size
+            if end and os.pread(fd, 1, end - 1) != b"\n":  # a writer was killed in the middle of its line
+                data = b"\n" + data
+            _write_whole(fd, data, end)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def read(self) -> Story:
+        """All that can be read of it; an absent file is an empty story."""
+        return read_journal(self.path)
+
+
+def _write_whole(fd: int, data: bytes, end: int) -> None:
+    """All of it or, on a full disk, nothing."""
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError:
+        os.ftruncate(fd, end)
+        raise
+
+
+def read_journal(path: Path) -> Story:
+    """What the journal holds. Unreadable lines, doubled rounds and unknown schemas are told of and left out."""
+    rounds: dict[tuple[Cell, int], Round] = {}
+    warmups: list[Round] = []
+    notes: list[Note] = []
+    problems: list[str] = []
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path.name}, line {number}"
+        try:
+            data = json.loads(line)
+            if data["schema"] != SCHEMA:
+                problems.append(f"{where}: schema {data['schema']!r} is not known here (this version reads {SCHEMA})")
+            elif data["kind"] == "note":
+                notes.append(Note(data["what"], cell_from_json(data["cell"]), data["text"]))
+            elif data["kind"] == "round":
+                round_ = Round.from_json(data)
+                if round_.warmup:
+                    warmups.append(round_)
+                elif (round_.cell, round_.index) in rounds:
+                    problems.append(
+                        f"{where}: {round_.cell} round {round_.index} is there already; the first one counts"
+                    )
+                else:
+                    rounds[round_.cell, round_.index] = round_
+            else:
+                problems.append(f"{where}: kind {data['kind']!r} is not known here")
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, BenchError) as error:
+            problems.append(f"{where}: not readable, left out ({type(error).__name__}: {str(error)[:80]})")
+    return Story((*warmups, *rounds.values()), tuple(notes), tuple(problems))
