@@ -1,0 +1,200 @@
+"""What a storage network must offer to be measured, and where to find one by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from pytest_codexbench.errors import WrongInput
+from pytest_codexbench.matrix import Shape, Variant
+from pytest_codexbench.plan import Needs
+
+GROUP = "codexbench.systems"
+AVAILABLE, CONTIGUOUS = "available", "contiguous"
+
+Contact = Mapping[str, str]
+"""What a node tells of itself so that others can join it or fetch from it: always ``address``, more by system."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one node lives: its name, its address, a folder of its own, the cluster's services by name (URLs)."""
+
+    name: str
+    address: str
+    folder: Path
+    token: str
+    settings: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    services: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def control(self) -> str:
+        """URL of the socket on which a node program of this project listens to its agent."""
+        return f"unix:{self.folder}/node.sock"
+
+    @property
+    def data(self) -> Path:
+        """The folder for what the node stores."""
+        return self.folder / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How to start a program."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What stands for a published file: all its seeders agree on ``id``; ``ticket`` is what else a fetch needs."""
+
+    id: str
+    ticket: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The answer to a publish; ``seconds`` are its parts by name."""
+
+    handle: Handle
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A fetch: what, from whom, how large, until when. Moments are of ``time.perf_counter_ns``."""
+
+    handle: Handle
+    size: int
+    sources: Sequence[Contact]
+    position: int
+    start_ns: int
+    deadline_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The state of a fetch at one moment: bytes received, bytes held by view. ``news`` names a moment of its own."""
+
+    t_ns: int
+    received: int
+    held: Mapping[str, int]
+    news: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The end of a fetch: the file, or its digest where the bytes were only read through."""
+
+    path: Path | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of files that a node took in and gave out, without any header; None where it does not tell."""
+
+    payload_rx_bytes: int | None = None
+    payload_tx_bytes: int | None = None
+    more: Mapping[str, float] = field(default_factory=dict)
+
+
+class Driver(Protocol):
+    """One node, as the agent beside it drives it. Every method ends in time, or raises a ``BenchError``."""
+
+    def command(self, bootstrap: Sequence[Contact]) -> Command:
+        """How to start the node's program; ``bootstrap`` are contacts of nodes that run already."""
+
+    def ready(self) -> Contact | None:
+        """One look at the node: its contact once it can be used, None while it comes up."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Version by program, asked of the running node."""
+
+    def join(self, others: Sequence[Contact]) -> None:
+        """Make the node know the others."""
+
+    def publish(self, file: Path, deadline_s: float) -> Published:
+        """Make ``file`` fetchable by other nodes."""
+
+    def fetch(self, want: Want) -> Generator[Arrival, None, Fetched]:
+        """Fetch a file: an arrival for each change, and at least one a second; the result is its end."""
+
+    def delete(self, handle: Handle) -> None:
+        """Make the node forget the file and free its room. No error if it has none."""
+
+    def holds(self, handle: Handle) -> bool:
+        """Whether the node still has anything of the file."""
+
+    def traffic(self) -> Traffic:
+        """Its counters since it was started."""
+
+
+class System(Protocol):
+    """One storage network: how to start a node and how to use one.
+
+    ``needs_bootstrap`` says that all nodes but the first need the first one's contact to start.
+    ``copies`` says that publishing copies the bytes into the network; without it there is no upload to compare.
+    """
+
+    name: str
+    views: tuple[str, ...]
+    needs_bootstrap: bool
+    copies: bool
+    publishing: str
+
+    def wrong(self, variant: Variant) -> str | None:
+        """What is wrong with the variant's settings: the key, the value, what would be right; None if nothing is."""
+
+    def missing(self, variant: Variant) -> str | None:
+        """Why it cannot run as processes on this machine, with the way out; None if it can."""
+
+    def needs(self, variant: Variant) -> Needs:
+        """What one node takes."""
+
+    def services(self, variant: Variant) -> Mapping[str, Command]:
+        """Programs that a cluster needs once, by name, with ``{address}`` and ``{port}`` to be filled in."""
+
+    def versions(self, variant: Variant) -> Mapping[str, str]:
+        """Version by program, without starting any node."""
+
+    def driver(self, place: Place) -> Driver:
+        """The driver of the node at ``place``."""
+
+
+@cache
+def find(name: str) -> System:
+    """The system of that name, of this distribution or of anybody's, by its entry point.
+
+    Raises:
+        WrongInput: if none has it; the message names those that there are.
+    """
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        raise WrongInput(f"no system {name!r}; installed ones: {', '.join(sorted(found)) or 'none'}")
+    system: System = found[name].load()()
+    return system
+
+
+def needs_of(shape: Shape) -> Needs:
+    """What one node of a cluster of that shape takes."""
+    return find(shape.variant.system).needs(shape.variant)
+
+
+def unknown_setting(variant: Variant, known: Sequence[str]) -> str | None:
+    """The first setting of a variant that is not among ``known``, in words; None without one."""
+    for key, value in variant.settings:
+        if key not in known:
+            return f"{key} = {value!r}: no such setting; there are {', '.join(known) or 'none'}"
+    return None
+
+
+def names() -> tuple[str, ...]:
+    """The names of all installed systems."""
+    return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
