@@ -1,0 +1,45 @@
+"""``python -m pytest_codexbench.agent``: the program beside one node."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+from pathlib import Path
+
+from pytest_codexbench.agent.process import NodeProcess
+from pytest_codexbench.agent.server import Agent
+from pytest_codexbench.agent.wire import wire_from_env
+from pytest_codexbench.rpc import Server, token_from_environment
+from pytest_codexbench.systems import Place, find
+
+
+def main() -> None:
+    """Serve until the process is ended; the node ends with it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True, help="the node's name in its cluster")
+    parser.add_argument("--system", required=True, help="which storage network it is of")
+    parser.add_argument("--listen", required=True, help="unix:/path or http://address:port of the agent")
+    parser.add_argument("--folder", required=True, type=Path, help="folder for all that the node stores")
+    parser.add_argument("--log", required=True, type=Path, help="file for the node's output")
+    parser.add_argument("--address", default=os.environ.get("CODEXBENCH_ADDRESS"), help="the node's own address")
+    parser.add_argument("--settings", type=json.loads, default={}, help="the variant's settings as JSON")
+    parser.add_argument("--services", type=json.loads, default={}, help="URL by name of the cluster's services as JSON")
+    options = parser.parse_args()
+    if not options.address:
+        parser.error("--address, or the environment variable CODEXBENCH_ADDRESS, is needed")
+
+    token = token_from_environment()
+    place = Place(options.name, options.address, options.folder, token, options.settings, options.services)
+    process = NodeProcess(options.log)
+    agent = Agent(find(options.system), place, process, wire_from_env(os.environ))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: process.close())
+    Server(options.listen, token, agent.verbs()).start()
+    process.serve_starts()
+    process.stop(grace_s=1)
+
+
+if __name__ == "__main__":
+    main()

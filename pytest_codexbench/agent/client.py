@@ -1,0 +1,146 @@
+"""A node as an experiment sees it: its agent's verbs as methods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_codexbench.errors import AgentError
+from pytest_codexbench.records import Counters, Transfer
+from pytest_codexbench.rpc import Message, call, stream
+from pytest_codexbench.systems import Contact, Handle, Published
+
+# An agent says something at least once a second; this long a silence means that it hangs.
+SILENCE_S = 30.0
+# For verbs without a deadline of their own: a start and 1 s for each 10 MB that they may have to write or read.
+VERB_S = 120.0
+SLOWEST_DISK = 10_000_000
+
+Heard = Callable[[str, Message], None]
+"""Called with the node's name and each line of a running transfer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """The end of one transfer: its record, and where the bytes are or what their digest was."""
+
+    transfer: Transfer
+    digest: str | None
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of a cluster, wherever it runs. Every method raises a ``BenchError`` if the agent does."""
+
+    name: str
+    url: str
+    token: str = field(repr=False)
+    contact: Contact
+
+    def make(self, name: str, size: int, seed: int) -> tuple[str, float]:
+        """Make a payload's file: its digest, and the seconds it took."""
+        told = self._finish("make", {"name": name, "size": size, "seed": seed}, deadline_s=VERB_S + size / SLOWEST_DISK)
+        return told["digest"], told["seconds"]
+
+    def publish(self, name: str, deadline_s: float) -> Published:
+        """Publish the file."""
+        told = self._finish("publish", {"name": name, "deadline_s": deadline_s}, deadline_s=deadline_s + SILENCE_S)
+        return Published(Handle(**told["handle"]), told["seconds"])
+
+    def download(
+        self, handle: Handle, size: int, sources: Sequence[Contact], position: int, deadline_s: float, heard: Heard
+    ) -> Download:
+        """Fetch the file: ends with the record of the transfer, also of one that failed."""
+        request = {
+            "handle": {"id": handle.id, "ticket": handle.ticket},
+            "size": size,
+            "sources": [dict(source) for source in sources],
+            "position": position,
+            "deadline_s": deadline_s,
+        }
+        told = self._finish("fetch", request, lambda line: heard(self.name, line), deadline_s + SILENCE_S)
+        return Download(Transfer.from_json(told["transfer"]), told["digest"], told["path"])
+
+    def check(self, path: str, size: int = 0) -> tuple[str, int]:
+        """Digest and size of a fetched file; ``size`` is what it should be, for the time it takes to read it."""
+        told = self._finish("check", {"path": path}, deadline_s=VERB_S + size / SLOWEST_DISK)
+        return told["digest"], told["size"]
+
+    def delete(self, name: str, handle: Handle | None) -> bool:
+        """Delete the file; whether it is gone."""
+        told = {} if handle is None else {"handle": {"id": handle.id, "ticket": handle.ticket}}
+        return bool(self._finish("delete", {"name": name, **told})["gone"])
+
+    def drop_cache(self) -> bool:
+        """Take all it stores out of the page cache; whether that worked."""
+        return bool(self._finish("drop_cache")["dropped"])
+
+    def counters(self) -> Counters:
+        """What it used since it was started."""
+        return Counters.from_json(call(self.url, "counters", token=self.token))
+
+    def reset_peak(self) -> bool:
+        """Count the peak of memory from now on."""
+        return bool(call(self.url, "reset_peak", token=self.token)["reset"])
+
+    def disk_mb_s(self, size: int) -> float:
+        """The rate at which its disk takes ``size`` bytes."""
+        return float(self._finish("probe_disk", {"size": size})["disk_mb_s"])
+
+    def wire_mb_s(self, other: Node, seconds: float, most: int) -> float:
+        """The rate of a TCP stream from here to another node."""
+        port = call(other.url, "listen", token=other.token)["port"]
+        request = {"address": other.contact["address"], "port": port, "seconds": seconds, "most": most}
+        return float(self._finish("probe_wire", request)["wire_mb_s"])
+
+    def join(self, contacts: Sequence[Contact]) -> None:
+        """Make it know the others."""
+        self._finish("join", {"contacts": [dict(contact) for contact in contacts]})
+
+    def runs(self) -> bool:
+        """Whether the node's program runs."""
+        return bool(call(self.url, "health", token=self.token)["runs"])
+
+    def log_tail(self) -> str:
+        """The end of its log."""
+        return str(call(self.url, "log", token=self.token)["tail"])
+
+    def stop(self) -> str:
+        """End the node: how it ended, in words."""
+        return str(self._finish("stop")["node"])
+
+    def _finish(
+        self,
+        verb: str,
+        request: Message | None = None,
+        heard: Callable[[Message], None] = lambda line: None,
+        deadline_s: float = VERB_S,
+    ) -> Message:
+        return finish(self.url, verb, request or {}, self.token, heard, deadline_s)
+
+
+def finish(
+    url: str,
+    verb: str,
+    request: Mapping[str, Any],
+    token: str,
+    heard: Callable[[Message], None] = lambda line: None,
+    deadline_s: float = VERB_S,
+) -> Message:
+    """A long verb to its end: what came with ``done``.
+
+    Raises:
+        AgentError: if it is not done in ``deadline_s`` seconds, or the agent is silent for 30 s.
+    """
+    end = time.monotonic() + deadline_s
+    for line in stream(url, verb, dict(request), token=token, timeout_s=SILENCE_S):
+        if "done" in line:
+            done: Message = line["done"]
+            return done
+        if time.monotonic() > end:
+            raise AgentError(f"{verb} at {url}: not done within {deadline_s:g} s")
+        heard(line)
+    raise AgentError(f"{verb} at {url}: the answer ended too early")

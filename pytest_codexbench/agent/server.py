@@ -1,0 +1,313 @@
+"""What an agent answers to: every verb of one node, for the run that holds its token."""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from pytest_codexbench.agent import probe
+from pytest_codexbench.agent.process import NodeProcess
+from pytest_codexbench.agent.wire import Wire
+from pytest_codexbench.errors import AgentError, BadTransfer, BenchError, NotReady, WrongInput
+from pytest_codexbench.payload import Payload, digest_of_file, drop_cache
+from pytest_codexbench.records import FAILED, LATE, OK, Counters, Transfer
+from pytest_codexbench.rpc import Message, Verb
+from pytest_codexbench.systems import Arrival, Contact, Driver, Fetched, Handle, Place, System, Want
+from pytest_codexbench.timeline import Sample, Timeline, Watch
+
+BEAT_S = 1.0
+LOOK_S = 0.02
+# A node that dies breaks its connections a moment before it is gone.
+END_S = 0.5
+
+
+class Agent:
+    """One node's agent. Long verbs answer in lines: a beat at least once a second, then ``done``."""
+
+    def __init__(self, system: System, place: Place, process: NodeProcess, wire: Wire | None) -> None:
+        self.place, self.process, self.wire = place, process, wire
+        self.system = system
+        self.driver: Driver = system.driver(place)
+        self.contact: Contact | None = None
+        place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place.data.mkdir(exist_ok=True, mode=0o700)
+
+    def verbs(self) -> Mapping[str, Verb]:
+        """Name and function of everything an agent can be asked for."""
+        quick = (self.health, self.counters, self.reset_peak, self.listen, self.log)
+        slow = (self.start, self.join, self.make, self.publish, self.check, self.delete, self.drop_cache)
+        return {
+            **{verb.__name__: verb for verb in quick},
+            **{verb.__name__: _with_beats(verb) for verb in (*slow, self.probe_disk, self.probe_wire, self.stop)},
+            "fetch": self.fetch,
+        }
+
+    def health(self, _: Message) -> Message:
+        """That the agent is there, and what became of its node."""
+        return {"name": self.place.name, "node": self.process.state(), "runs": self.process.running, "pid": os.getpid()}
+
+    def start(self, request: Message) -> Message:
+        """Start the node and wait until it is ready: its contact, the seconds it took, its versions.
+
+        ``bootstrap`` are contacts of running nodes; ``deadline_s`` bounds the wait.
+        """
+        deadline_s = _number(request, "deadline_s")
+        begun = time.perf_counter()
+        if not self.process.running:
+            self.process.start(self.driver.command(request.get("bootstrap", [])), self.place.data)
+        while (contact := self.driver.ready()) is None:
+            if not self.process.running:
+                raise NotReady(f"{self._name()} {self.process.state()} before it was ready; {self.log_end()}")
+            if time.perf_counter() - begun > deadline_s:
+                raise NotReady(f"{self._name()} was not ready within {deadline_s:g} s; {self.log_end()}")
+            time.sleep(LOOK_S)
+        self.contact = contact
+        return {
+            "contact": dict(contact),
+            "seconds": time.perf_counter() - begun,
+            "versions": {**self.driver.versions(), **_tcp()},
+        }
+
+    def join(self, request: Message) -> Message:
+        """Make the node know the others."""
+        self.driver.join(request["contacts"])
+        return {}
+
+    def make(self, request: Message) -> Message:
+        """Make the payload's file: its digest. The name tells which payload it is."""
+        payload = Payload(int(_number(request, "size")), int(_number(request, "seed")))
+        begun = time.perf_counter()
+        try:
+            digest = payload.write(self._file(request))
+        except OSError as error:
+            raise BadTransfer(f"{self._name()} could not make a file of {payload.size} bytes: {error}") from error
+        return {"digest": digest, "seconds": time.perf_counter() - begun}
+
+    def publish(self, request: Message) -> Message:
+        """Publish the file that was made: its handle and the seconds it took, by part."""
+        with _Blamed(self):
+            published = self.driver.publish(self._file(request), _number(request, "deadline_s"))
+        handle = {"id": published.handle.id, "ticket": published.handle.ticket}
+        return {"handle": handle, "seconds": dict(published.seconds)}
+
+    def fetch(self, request: Message) -> Iterator[Message]:
+        """One transfer: a line at its start, one a percent and at least one a second, then ``done`` with the record.
+
+        Whatever goes wrong with the node is told in the record, with the timeline up to there.
+        """
+        size, deadline_s = int(_number(request, "size")), _number(request, "deadline_s")
+        handle = Handle(**request["handle"])
+        start_ns = time.perf_counter_ns()
+        want = Want(handle, size, request["sources"], request["position"], start_ns, start_ns + int(deadline_s * 1e9))
+        yield {"started": True}
+        watches = {view: Watch(size) for view in self.system.views}
+        seconds: dict[str, float] = {}
+        fetched, outcome, error = None, OK, None
+        try:
+            for line, end in self._follow(want, watches, seconds):
+                if end is not None:
+                    fetched = end
+                    break
+                yield line
+            if any(math.isinf(watch.timeline().seconds_to(100)) for watch in watches.values()):
+                raise BadTransfer(f"{self._name()} ended the fetch before all {size} bytes were there")
+        except BenchError as failure:
+            late = time.perf_counter_ns() >= want.deadline_ns
+            outcome, error = LATE if late else FAILED, self.told(failure)
+            for watch in watches.values():
+                watch.close(time.perf_counter_ns() - start_ns)
+        timelines: dict[str, Timeline] = {view: watch.timeline() for view, watch in watches.items()}
+        log_tail = self.process.tail() if error else None
+        record = Transfer(self.place.name, "download", outcome, timelines, seconds, error, log_tail)
+        done: Message = {"transfer": record.to_json(), "digest": None, "path": None}
+        if fetched is not None:
+            done.update(digest=fetched.digest, path=str(fetched.path) if fetched.path else None)
+        yield {"done": done}
+
+    def _follow(
+        self, want: Want, watches: Mapping[str, Watch], seconds: dict[str, float]
+    ) -> Iterator[tuple[Message, Fetched | None]]:
+        """The lines to pass on, while the arrivals go into the watches; the last has the end."""
+        arrivals = self.driver.fetch(want)
+        told_ns, name, handle = want.start_ns, self._name(), want.handle.id
+        try:
+            while True:
+                try:
+                    arrival: Arrival = next(arrivals)
+                except StopIteration as end:
+                    yield {}, end.value
+                    return
+                if arrival.t_ns > want.deadline_ns:
+                    raise BadTransfer(f"{name}: {handle} was not there when the deadline passed")
+                if arrival.news:
+                    seconds.setdefault(arrival.news, (arrival.t_ns - want.start_ns) / 1e9)
+                marked = _see(watches, arrival, want, name)
+                if marked or arrival.t_ns - told_ns > BEAT_S * 5e8:
+                    told_ns = arrival.t_ns
+                    held = max(arrival.held.values(), default=0)
+                    t_s = (arrival.t_ns - want.start_ns) / 1e9
+                    yield {"t_s": t_s, "received": arrival.received, "held": held}, None
+        finally:
+            arrivals.close()
+
+    def check(self, request: Message) -> Message:
+        """The digest and size of a fetched file, read from the disk."""
+        path = Path(request["path"])
+        if not path.resolve().is_relative_to(self.place.folder.resolve()):
+            raise WrongInput(f"path {str(path)!r} is not one of this node's")
+        try:
+            return {"digest": digest_of_file(path), "size": path.stat().st_size}
+        except OSError as error:
+            raise BadTransfer(f"{self._name()} cannot read what it fetched: {error}") from error
+
+    def delete(self, request: Message) -> Message:
+        """Forget the file: whether it is gone from the node and from the disk."""
+        self._file(request).unlink(missing_ok=True)
+        if "handle" not in request or not self.process.running:
+            return {"gone": True}
+        handle = Handle(**request["handle"])
+        with _Blamed(self):
+            self.driver.delete(handle)
+            return {"gone": not self.driver.holds(handle)}
+
+    def drop_cache(self, _: Message) -> Message:
+        """Take all that the node stores out of the page cache; whether that worked."""
+        return {"dropped": drop_cache(self.place.folder)}
+
+    def counters(self, _: Message) -> Message:
+        """What the node used since it was started."""
+        usage = self.process.usage()
+        rx, tx = self.wire.read() if self.wire else (None, None)
+        try:
+            traffic = self.driver.traffic() if self.process.running else None
+        except AgentError:  # a node that is just going down cannot tell; its end is told elsewhere
+            traffic = None
+        return Counters(
+            wire_rx_bytes=rx,
+            wire_tx_bytes=tx,
+            payload_rx_bytes=traffic.payload_rx_bytes if traffic else None,
+            payload_tx_bytes=traffic.payload_tx_bytes if traffic else None,
+            cpu_s=usage.cpu_s if usage else None,
+            rss_peak_bytes=usage.rss_peak_bytes if usage else None,
+            more=traffic.more if traffic else {},
+        ).to_json()
+
+    def reset_peak(self, _: Message) -> Message:
+        """Count the peak of memory from now on; whether the kernel allowed it."""
+        return {"reset": self.process.reset_peak()}
+
+    def listen(self, _: Message) -> Message:
+        """Take one stream of another node's probe: the port to send it to."""
+        return {"port": probe.listen(self.place.address)}
+
+    def probe_wire(self, request: Message) -> Message:
+        """The rate of a TCP stream to another node."""
+        limits = _number(request, "seconds"), int(_number(request, "most"))
+        rate = probe.wire_mb_s(str(request["address"]), int(request["port"]), *limits, source=self.place.address)
+        return {"wire_mb_s": rate}
+
+    def probe_disk(self, request: Message) -> Message:
+        """The rate of writing to the node's disk."""
+        try:
+            return {"disk_mb_s": probe.disk_mb_s(self.place.folder, int(_number(request, "size")))}
+        except OSError as error:
+            raise AgentError(f"probe of the disk below {self.place.folder}: {error}") from error
+
+    def log(self, _: Message) -> Message:
+        """The end of the node's log."""
+        return {"tail": self.process.tail()}
+
+    def stop(self, _: Message) -> Message:
+        """End the node."""
+        return {"node": self.process.stop()}
+
+    def _file(self, request: Message) -> Path:
+        """Where a payload's own file is; its name is the same on every node."""
+        name = str(request.get("name", ""))
+        if not name.isalnum():
+            raise WrongInput(f"name {name!r} is not of letters and digits")
+        folder = self.place.folder / "files"
+        folder.mkdir(exist_ok=True)
+        return folder / name
+
+    def _name(self) -> str:
+        return f"{self.system.name} node {self.place.name}"
+
+    def log_end(self) -> str:
+        """What the node said last."""
+        return f"the end of its log: {self.process.tail() or '(empty)'}"
+
+    def told(self, error: BenchError) -> str:
+        """The error, and that the node is gone if that is why."""
+        if not self.process.gone(within_s=END_S):
+            return str(error)
+        return f"{self._name()} {self.process.state()}: {error}"
+
+
+class _Blamed:
+    """An error inside that comes from a node which is gone says so."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, BenchError) and self.agent.process.gone(within_s=END_S):
+            raise BadTransfer(f"{self.agent.told(error)}; {self.agent.log_end()}") from error
+
+
+def _see(watches: Mapping[str, Watch], arrival: Arrival, want: Want, name: str) -> bool:
+    """Put an arrival into the watch of each view; whether it passed a mark."""
+    t_ns = arrival.t_ns - want.start_ns
+    try:
+        marks = [watch.see(Sample(t_ns, arrival.received, arrival.held[view])) for view, watch in watches.items()]
+    except ValueError as error:
+        raise BadTransfer(f"{name} told of progress that goes backwards: {error}") from error
+    return any(marks)
+
+
+def _with_beats(verb: Callable[[Message], Message]) -> Callable[[Message], Iterator[Message]]:
+    """The verb in a thread: a beat each second while it works, then ``done`` with its answer, or its error."""
+
+    def lines(request: Message) -> Iterator[Message]:
+        answers: queue.Queue[Message | BaseException] = queue.Queue()
+
+        def work() -> None:
+            try:
+                answers.put(verb(request))
+            except BaseException as error:  # noqa: BLE001 - it is raised again where it can be told
+                answers.put(error)
+
+        threading.Thread(target=work, name=verb.__name__, daemon=True).start()
+        while True:
+            try:
+                answer = answers.get(timeout=BEAT_S)
+            except queue.Empty:
+                yield {"beat": True}
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            yield {"done": answer}
+            return
+
+    return lines
+
+
+def _tcp() -> Mapping[str, str]:
+    """How TCP avoids congestion here; empty where the system does not tell."""
+    path = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+    return {"tcp": path.read_text(encoding="ascii").strip()} if path.exists() else {}
+
+
+def _number(request: Message, key: str) -> float:
+    value = request.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0 or math.isinf(value):
+        raise WrongInput(f"{key} = {value!r}: a number from 0 on is needed")
+    return value
