@@ -1,0 +1,51 @@
+"""Where clusters run: a shape becomes nodes for as long as a ``with`` lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from pytest_codexbench.agent.client import Node
+from pytest_codexbench.matrix import Shape
+from pytest_codexbench.records import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Nodes that are ready, and the version of each program as they tell it."""
+
+    nodes: tuple[Node, ...]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is free for clusters: bytes of disk and of memory, and where that disk is."""
+
+    disk: int
+    memory: int
+    where: str
+
+
+class Backend(Protocol):
+    """A place for clusters."""
+
+    name: str
+
+    def cluster(self, shape: Shape, say: Callable[[str], None]) -> AbstractContextManager[Cluster]:
+        """Nodes of that shape, ready; gone when the block is left. ``say`` hears how far it is.
+
+        Raises:
+            NotReady: if it does not come up in time; names the node and the end of its log.
+        """
+
+    def environment(self, workers: int) -> Environment:
+        """Where this is."""
+
+    def room(self) -> Room:
+        """What is free."""
+
+    def cannot(self, shape: Shape) -> str | None:
+        """Why it cannot hold clusters of that shape at all, with the way out; None if it can."""

@@ -1,0 +1,286 @@
+"""Clusters on this machine: a warden with an agent and a node program for each node."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from pytest_codexbench import __version__
+from pytest_codexbench.agent.client import Node, finish
+from pytest_codexbench.agent.process import tail
+from pytest_codexbench.backends import Cluster, Room
+from pytest_codexbench.backends.network import isolation
+from pytest_codexbench.backends.warden import sweep
+from pytest_codexbench.errors import AgentError, BenchError, NotReady
+from pytest_codexbench.matrix import Shape
+from pytest_codexbench.records import Environment
+from pytest_codexbench.rpc import MOST_PATH, TOKEN_VARIABLE, Message, call
+from pytest_codexbench.systems import Contact, System, find
+from pytest_codexbench.together import each
+
+WARDEN_S = 60.0
+NODE_S = 60.0
+LOOK_S = 0.02
+# What ends a warden's own ending, should it hang.
+GONE_S = 15.0
+SERVICE_PORT = 6969
+
+
+class Local:
+    """The backend ``local``. ``logs`` is the folder for the logs of all clusters, ``root`` the one for their data."""
+
+    name = "local"
+
+    def __init__(self, logs: Path, root: Path | None = None) -> None:
+        self.logs = logs
+        self.root = root or Path(tempfile.gettempdir())
+        self._token = secrets.token_hex(32)
+        sweep(self.root)
+
+    @cached_property
+    def _isolation(self) -> tuple[list[str], str | None]:
+        return isolation()
+
+    @property
+    def why_loopback(self) -> str | None:
+        """Why nodes share the loopback interface; None where each has a network of its own."""
+        return self._isolation[1]
+
+    def environment(self, workers: int) -> Environment:
+        """This machine."""
+        isolated = self.why_loopback is None
+        return Environment(
+            backend=self.name,
+            isolation="namespaces" if isolated else f"loopback: {self.why_loopback}",
+            versions={"codexbench": __version__, "python": platform.python_version()},
+            machine={
+                "system": platform.system(),
+                "architecture": platform.machine(),
+                "processor": _processor(),
+                "cores": os.cpu_count(),
+                "memory": psutil.virtual_memory().total,
+            },
+            kernel=platform.release(),
+            colocated=True,
+            workers=workers,
+            wire="queues at both ends of each link" if isolated else "not counted: the loopback interface is shared",
+        )
+
+    def room(self) -> Room:
+        """Free disk where the nodes' data goes, and free memory."""
+        return Room(psutil.disk_usage(str(self.root)).free, psutil.virtual_memory().available, str(self.root))
+
+    def cannot(self, shape: Shape) -> str | None:
+        """A limited link needs a network of its own for each node."""
+        if shape.link is not None and self.why_loopback is not None:
+            return f"links cannot be limited here: {self.why_loopback}; or leave out the link"
+        return None
+
+    @contextmanager
+    def cluster(self, shape: Shape, say: Callable[[str], None]) -> Iterator[Cluster]:
+        """See ``Backend.cluster``."""
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="codexbench-", dir=self.root))
+        except OSError as error:
+            raise NotReady(f"no folder for the nodes' data can be made in {self.root}: {error}") from error
+        if len(f"{folder}/n000/node.sock") > MOST_PATH:
+            folder.rmdir()
+            raise NotReady(f"{folder} is too long a path for sockets; set TMPDIR or --cb-data to a shorter one")
+        system = find(shape.variant.system)
+        launch = _Launch(shape, system, folder, self.logs / str(shape), self._token, self._isolation[0])
+        try:
+            with launch.warden(self._isolation[0]):
+                nodes = launch.nodes(say)
+                try:
+                    yield nodes
+                finally:
+                    launch.stop(nodes.nodes)
+        finally:
+            # the warden removes it; but it may never have taken its order, or be at it still
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Launch:
+    """The bringing up of one cluster."""
+
+    def __init__(
+        self, shape: Shape, system: System, folder: Path, logs: Path, token: str, prefix: Sequence[str]
+    ) -> None:
+        self.shape, self.system, self.folder, self.logs, self.token = shape, system, folder, logs, token
+        self.isolated = bool(prefix)
+        # once set, nobody waits for an agent any more: after a Ctrl-C the interpreter would wait for who does
+        self._over = threading.Event()
+        self.names = [f"n{index:02d}" for index in range(shape.nodes)]
+        self.services = {
+            name: (command, SERVICE_PORT if self.isolated else _free_port())
+            for name, command in system.services(shape.variant).items()
+        }
+
+    @contextmanager
+    def warden(self, prefix: Sequence[str]) -> Iterator[None]:
+        """All processes of the cluster run inside the block."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        with (self.logs / "warden.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "pytest_codexbench.backends.warden"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C at the terminal is for pytest, which then ends this
+            )
+        try:
+            self._await(process)
+            yield
+        finally:
+            self._over.set()
+            _let_go(process)
+
+    def _await(self, process: subprocess.Popen[bytes]) -> None:
+        stdin, stdout = _pipes(process)
+        order = {
+            "folder": str(self.folder),
+            "link_bps": self.shape.link,
+            "isolated": self.isolated,
+            "processes": [*self._companions(), *self._agents()],
+        }
+        answers: list[bytes] = []
+        reader = threading.Thread(target=lambda: answers.append(stdout.readline()), daemon=True)
+        reader.start()
+        with suppress(BrokenPipeError):  # its own last words say why, below
+            stdin.write(json.dumps(order).encode() + b"\n")
+            stdin.flush()
+        reader.join(WARDEN_S)
+        try:
+            answer: Message = json.loads(answers[0])
+        except (IndexError, ValueError):
+            ended = process.poll()
+            state = f"no answer within {WARDEN_S:g} s" if ended is None else f"it exited with status {ended}"
+            answer = {"error": f"{state}; its log: {tail(self.logs / 'warden.log') or '(empty)'}"}
+        if "ready" not in answer:
+            raise NotReady(f"the cluster {self.shape} did not come up: {answer.get('error')}")
+
+    def _companions(self) -> Iterator[dict[str, Any]]:
+        for name, (command, port) in self.services.items():
+            argv = [part.replace("{port}", str(port)) for part in command.argv]
+            yield self._process(name, argv, None)
+
+    def _agents(self) -> Iterator[dict[str, Any]]:
+        services = {
+            name: f"http://{'10.0.255.254' if self.isolated else '127.0.0.1'}:{port}"
+            for name, (_, port) in self.services.items()
+        }
+        for seat, name in enumerate(self.names):
+            argv = [sys.executable, "-m", "pytest_codexbench.agent", "--name", name, "--listen", self._url(name)]
+            argv += ["--system", self.system.name, "--settings", json.dumps(dict(self.shape.variant.settings))]
+            argv += ["--folder", f"{self.folder}/{name}", "--log", f"{self.logs / name}.log"]
+            argv += ["--services", json.dumps(services)]
+            yield self._process(f"{name}.agent", argv, seat)
+
+    def _process(self, name: str, argv: Sequence[str], seat: int | None) -> dict[str, Any]:
+        env = {TOKEN_VARIABLE: self.token, "PYTHONDONTWRITEBYTECODE": "1"}
+        return {"name": name, "argv": list(argv), "env": env, "log": f"{self.logs / name}.log", "seat": seat}
+
+    def _url(self, name: str) -> str:
+        return f"unix:{self.folder}/{name}.sock"
+
+    def nodes(self, say: Callable[[str], None]) -> Cluster:
+        """Start the node programs: the first one alone where the others need its contact."""
+        first = self.names[: 1 if self.system.needs_bootstrap else None]
+        started = self._start(first, [], say)
+        if later := self.names[len(first) :]:
+            started |= self._start(later, [started[first[0]]["contact"]], say)
+        contacts: dict[str, Contact] = {name: told["contact"] for name, told in started.items()}
+        nodes = tuple(Node(name, self._url(name), self.token, contacts[name]) for name in self.names)
+        each(nodes, lambda node: node.join([c for n, c in contacts.items() if n != node.name]))
+        return Cluster(nodes, started[self.names[0]]["versions"])
+
+    def _start(
+        self, names: Sequence[str], bootstrap: Sequence[Contact], say: Callable[[str], None]
+    ) -> dict[str, Message]:
+        done: list[str] = []
+
+        def start(name: str) -> Message:
+            self._await_agent(name)
+            request = {"bootstrap": [dict(contact) for contact in bootstrap], "deadline_s": NODE_S}
+            told = finish(self._url(name), "start", request, self.token, deadline_s=2 * NODE_S)
+            done.append(name)
+            say(f"{self.shape}: {len(done) + self.shape.nodes - len(names)} of {self.shape.nodes} nodes ready")
+            return told
+
+        return dict(zip(names, each(names, start), strict=True))
+
+    def _await_agent(self, name: str) -> None:
+        """Until the agent answers; its socket appears when it does."""
+        last: BenchError | None = None
+        for _ in range(int(NODE_S / LOOK_S)):
+            try:
+                call(self._url(name), "health", token=self.token)
+                return
+            except AgentError as error:
+                last = error
+            if self._over.wait(LOOK_S):
+                raise NotReady(f"{self.shape} was given up while it came up")
+        log = tail(self.logs / f"{name}.agent.log") or "(empty)"
+        raise NotReady(
+            f"the agent of {name} in {self.shape} did not answer within {NODE_S:g} s ({last}); its log: {log}"
+        )
+
+    def stop(self, nodes: Sequence[Node]) -> None:
+        """End the node programs in good order, so that their logs have an end; the warden ends what is left."""
+
+        def stop(node: Node) -> None:
+            try:
+                node.stop()
+            except BenchError as error:
+                with (self.logs / f"{node.name}.agent.log").open("a", encoding="utf-8") as log:
+                    log.write(f"at the end of the cluster: {error}\n")
+
+        each(nodes, stop)
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Close the warden's standard input, which ends it and all that is in it, and wait for that."""
+    stdin, stdout = _pipes(process)
+    with suppress(BrokenPipeError):  # it is gone already
+        stdin.close()
+    try:
+        process.wait(GONE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    stdout.close()
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    if process.stdin is None or process.stdout is None:
+        raise NotReady("the warden was started without pipes")
+    return process.stdin, process.stdout
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    names: Mapping[str, str] = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return names.get("model name", platform.processor())
