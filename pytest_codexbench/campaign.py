@@ -1,0 +1,340 @@
+"""Which round runs next, on which clusters."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_codexbench import experiment
+from pytest_codexbench.backends import Backend, Cluster
+from pytest_codexbench.errors import BenchError, CannotRun, NotReady
+from pytest_codexbench.forecast import CLUSTER_S, Experience, bytes_text
+from pytest_codexbench.matrix import Block, Cell, Shape
+from pytest_codexbench.metrics import of_round
+from pytest_codexbench.plan import WARM_UP, WARM_UP_SIZE, Draw, Needs, deadline_s, draw, visits
+from pytest_codexbench.records import Environment, Journal, Note, Round, Story
+from pytest_codexbench.systems import find, needs_of
+
+Event = Mapping[str, Any]
+Say = Callable[[Event], None]
+
+# Of what is free, this much may be used.
+MOST_DISK, MOST_MEMORY = 0.95, 0.9
+# A shape that did not come up this often is not tried again.
+MOST_TRIES = 2
+LINE_EVERY_S = 0.2
+
+RUNS = {"download": experiment.disseminate, "upload": experiment.upload}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a campaign keeps to. ``deadline_s`` bounds a transfer, ``budget_s`` all of it; both are seconds."""
+
+    rounds: int
+    seed: int
+    deadline_s: float | None = None
+    budget_s: float | None = None
+    workers: int = 1
+
+
+@dataclass(slots=True)
+class _Up:
+    """A cluster that is up, and how to take it down."""
+
+    cluster: Cluster
+    environment: Environment
+    stack: ExitStack
+    warm: bool = False
+
+
+class Campaign:
+    """Runs the rounds of blocks: keeps the clusters of one size while they are needed, writes every round down.
+
+    A context manager: at its end all clusters are gone. ``story`` holds what a resumed run has already.
+    """
+
+    def __init__(
+        self, backend: Backend, journal: Journal, terms: Terms, known: Experience, say: Say, story: Story | None = None
+    ) -> None:
+        self.backend, self.journal, self.terms, self.known, self.say = backend, journal, terms, known, say
+        self._begun = time.monotonic()
+        self._rounds: dict[Cell, dict[int, Round]] = {}
+        for round_ in story.measured() if story else ():
+            self._rounds.setdefault(round_.cell, {})[round_.index] = round_
+        self._up: dict[Shape, _Up] = {}
+        self._tries: dict[Shape, int] = {}
+        self._down_for: dict[Shape, BenchError] = {}
+        self._troubles: dict[Cell, BenchError] = {}
+        self._left_out: dict[Cell, str] = {}
+        self._noted: set[Cell] = set()
+        self._broken: BenchError | None = None
+        self._out_of_time = False
+
+    def __enter__(self) -> Campaign:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def needs(self, cell: Cell) -> Needs:
+        """What one node of the cell's system takes."""
+        return needs_of(cell.shape)
+
+    def reason(self, cell: Cell) -> str | None:
+        """Why this machine cannot run the cell, with the figure and the way out; None if it can."""
+        system = find(cell.shape.variant.system)
+        if why := system.missing(cell.shape.variant) or self.backend.cannot(cell.shape):
+            return f"{cell.system}: {why}"
+        cost, room = self.known.cost(cell, self.needs(cell)), self.backend.room()
+        if cost.disk > room.disk * MOST_DISK:
+            return (
+                f"needs {bytes_text(cost.disk)} of disk, {bytes_text(room.disk)} are free in {room.where}, of which "
+                f"{MOST_DISK:.0%} may be used; give another folder by --cb-data, or smaller files"
+            )
+        if cost.memory > self._memory() * MOST_MEMORY:
+            return (
+                f"needs {bytes_text(cost.memory)} of memory, {bytes_text(self._memory())} are free, of which "
+                f"{MOST_MEMORY:.0%} may be used; take fewer nodes, or another machine"
+            )
+        return None
+
+    def _memory(self, keep: tuple[int, int | None] | None = None) -> float:
+        """Free memory once the clusters that are up are gone; those of the size ``keep`` stay."""
+        leaving = [shape for shape in self._up if (shape.nodes, shape.link) != keep]
+        return self.backend.room().memory + sum(self._taken(shape) for shape in leaving)
+
+    def _taken(self, shape: Shape) -> float:
+        return needs_of(shape).memory * shape.nodes
+
+    def rounds_of(self, cell: Cell) -> list[Round]:
+        """What was measured of the cell, in order.
+
+        Raises:
+            CannotRun: if it was left out, with the reason.
+            NotReady: if its cluster did not come up for all of its rounds, or the journal could not be written.
+        """
+        rounds = [round_ for _, round_ in sorted(self._rounds.get(cell, {}).items())]
+        if why := self._left_out.get(cell):
+            self._note("skipped", cell, why)
+            raise CannotRun(why)
+        lacking = len(rounds) < self.terms.rounds
+        if lacking and (trouble := self._broken or self._troubles.get(cell)):
+            self._note("error", cell, str(trouble))
+            raise NotReady(str(trouble)) from trouble
+        if not rounds and self._out_of_time:
+            why = "no time was left in the budget; give more by --cb-budget, or take fewer cells"
+            self._note("skipped", cell, why)
+            raise CannotRun(why)
+        return rounds
+
+    def _note(self, what: str, cell: Cell, text: str) -> None:
+        if cell not in self._noted and not self._broken:
+            self._noted.add(cell)
+            self.journal.add(Note(what, cell, text))
+
+    def run(self, blocks: Sequence[Block]) -> None:
+        """Run all rounds of these blocks that are not there yet; troubles are kept for ``rounds_of``."""
+        budgeted = self.terms.budget_s is not None
+        runnable = [block for block in map(self._runnable, blocks) if block.variants]
+        apart = [] if budgeted else [block for block in runnable if not self._fits(block)]
+        for block in apart:
+            self._run_apart(block)
+        for block, index in visits([block for block in runnable if block not in apart], self.terms.rounds, budgeted):
+            drawn = draw(block, index, self.terms.seed)
+            for cell in map(block.cell, drawn.order):
+                if index in self._rounds.get(cell, {}):
+                    continue
+                if not self._time_left(cell):
+                    self._out_of_time = True
+                    return
+                self._round(cell, drawn, alone=not self._fits(block))
+
+    def _runnable(self, block: Block) -> Block:
+        """The block with the cells that this machine can run; the reasons of the others are kept."""
+        lacking = [cell for cell in block.cells if len(self._rounds.get(cell, {})) < self.terms.rounds]
+        reasons = {cell: why for cell in lacking if (why := self.reason(cell))}
+        self._left_out |= reasons
+        return block.only(set(block.cells) - set(reasons))
+
+    def _run_apart(self, block: Block) -> None:
+        """The cells of a block one after the other: their clusters do not fit into memory together."""
+        for cell in block.cells:
+            for index in range(self.terms.rounds):
+                self._round(cell, draw(block, index, self.terms.seed), alone=True)
+            self.leave()
+
+    def _fits(self, block: Block) -> bool:
+        """Whether clusters of all its systems fit into memory together."""
+        size = block.nodes, block.link
+        wanted = sum(self._taken(cell.shape) for cell in block.cells if cell.shape not in self._up)
+        return len(block.variants) == 1 or wanted <= self._memory(keep=size) * MOST_MEMORY
+
+    def _time_left(self, cell: Cell) -> bool:
+        if self.terms.budget_s is None:
+            return True
+        left_s = self.terms.budget_s - (time.monotonic() - self._begun)
+        done = self._rounds.get(cell, {}).values()
+        expected_s = max((r.seconds["round_s"] for r in done), default=self.known.cost(cell, self.needs(cell)).seconds)
+        return expected_s + (0 if cell.shape in self._up else CLUSTER_S) <= left_s
+
+    def _round(self, cell: Cell, drawn: Draw, alone: bool = False) -> None:
+        """One round of one cell, unless it is there already or its cluster does not come up."""
+        if self._broken or drawn.index in self._rounds.get(cell, {}):
+            return
+        try:
+            up = self._cluster(cell, alone)
+        except BenchError as trouble:
+            if trouble is not self._down_for.get(cell.shape):
+                self.say({"what": "trouble", "text": f"{cell.shape}: {trouble}"})
+            self._down_for[cell.shape] = self._troubles[cell] = trouble
+            return
+        with self._lease(cell):
+            round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
+        self._rounds.setdefault(cell, {})[drawn.index] = round_
+        if not round_.success and not self._healthy(up.cluster):
+            self._down(cell.shape)
+
+    def _measured(self, cell: Cell, drawn: Draw, up: _Up, paired: str) -> Round:
+        """The round, written down before anything else happens."""
+        begin = {"cell": str(cell), "index": drawn.index, "rounds": self.terms.rounds, "size": cell.size}
+        leechers = [up.cluster.nodes[position].name for position in drawn.leechers]
+        leechers = leechers if cell.kind == "download" else leechers[:1]
+        self.say({"what": "begin", **begin, "leechers": leechers})
+        setting = experiment.Setting(
+            nodes=up.cluster.nodes,
+            environment=up.environment,
+            deadline_s=deadline_s(cell.size, self.terms.deadline_s),
+            paired=paired,
+            also_ran=tuple(str(shape) for shape in self._up if shape != cell.shape),
+            heard=_thinned(self.say),
+        )
+        round_ = RUNS[cell.kind](cell, drawn, setting)
+        self._write(round_)
+        seconds = of_round(round_)["t100_s" if cell.kind == "download" else "publish_s"]
+        told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}
+        self.say({"what": "end", **begin, **told, "seconds": seconds if round_.success else None})
+        return round_
+
+    def _write(self, round_: Round) -> None:
+        try:
+            self.journal.add(round_)
+        except OSError as error:
+            self._broken = NotReady(f"{self.journal.path} cannot be written, so nothing more is measured: {error}")
+            self.say({"what": "trouble", "text": str(self._broken)})
+
+    def cluster(self, shape: Shape) -> Cluster:
+        """A running cluster of that shape, for tests of one's own; clusters of other sizes are taken down.
+
+        Raises:
+            NotReady: if it does not come up.
+        """
+        self._leave_others(shape)
+        if shape not in self._up:
+            self._up[shape] = self._bring_up(shape)
+        return self._up[shape].cluster
+
+    def _cluster(self, cell: Cell, alone: bool) -> _Up:
+        """The cluster of a cell, warmed up; one that a test used by hand is replaced by a fresh one."""
+        shape = cell.shape
+        self._leave_others(shape, alone)
+        if shape in self._up and self._up[shape].warm:
+            return self._up[shape]
+        if self._tries.get(shape, 0) >= MOST_TRIES:
+            raise self._down_for[shape]
+        self._tries[shape] = self._tries.get(shape, 0) + 1
+        if shape in self._up:
+            self._down(shape)
+        try:
+            self._warm(cell)
+        except BaseException:
+            if shape in self._up:
+                self._down(shape)
+            raise
+        self._tries[shape] = 0
+        return self._up[shape]
+
+    def _warm(self, cell: Cell) -> None:
+        """Bring the cell's cluster up, probe what it runs on, spread a small file over it."""
+        shape = cell.shape
+        up = self._up[shape] = self._bring_up(shape)
+        small = Block(shape.nodes, cell.seeders, WARM_UP_SIZE, shape.link, (shape.variant,))
+        with self._lease(cell):
+            up.environment = up.environment.with_probe(experiment.probe(up.cluster.nodes), up.cluster.versions)
+            done = self._measured(small.cells[0], draw(small, WARM_UP, self.terms.seed), up, "draw only")
+        if not done.success and not self._healthy(up.cluster):
+            # what broke a node here is for a round that counts to find; it starts on whole nodes, though cold
+            self._down(shape)
+            self._up[shape] = _Up((fresh := self._bring_up(shape)).cluster, up.environment, fresh.stack)
+        self._up[shape].warm = True
+
+    def _bring_up(self, shape: Shape) -> _Up:
+        self.say({"what": "cluster", "text": f"{shape}: starting {shape.nodes} nodes"})
+        stack = ExitStack()
+        try:
+            with stack:
+                say = self.say
+                cluster = stack.enter_context(
+                    self.backend.cluster(shape, lambda text: say({"what": "cluster", "text": text}))
+                )
+                return _Up(cluster, self.backend.environment(self.terms.workers), stack.pop_all())
+        except OSError as error:
+            raise NotReady(f"{shape} cannot be started: {error}") from error
+
+    def _leave_others(self, shape: Shape, alone: bool = False) -> None:
+        """Take down the clusters of other sizes; if ``alone``, of other systems too."""
+        for other in list(self._up):
+            if (other.nodes, other.link) != (shape.nodes, shape.link) or (alone and other != shape):
+                self._down(other)
+
+    def _down(self, shape: Shape) -> None:
+        self._up.pop(shape).stack.close()
+
+    def leave(self) -> None:
+        """Take down all clusters, also if one of them resists."""
+        with ExitStack() as stack:
+            while self._up:
+                stack.callback(self._up.popitem()[1].stack.close)
+
+    def _healthy(self, cluster: Cluster) -> bool:
+        """Whether every agent answers and its node runs."""
+        try:
+            return all(node.runs() for node in cluster.nodes)
+        except BenchError:
+            return False
+
+    @contextmanager
+    def _lease(self, cell: Cell) -> Iterator[None]:
+        """Nothing else is measured on this machine inside the block, by this run or another one of this user."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(Path(tempfile.gettempdir()) / f"codexbench-measuring-{os.getuid()}.lock")
+        while True:
+            try:
+                lock.acquire(timeout=5)
+                break
+            except Timeout:
+                self.say({"what": "waiting", "text": f"{cell}: waits until another measurement is through"})
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _thinned(say: Say) -> Callable[[str, Mapping[str, Any]], None]:
+    """Passes on what is heard of each node at most five times a second."""
+    told: dict[str, float] = {}
+
+    def heard(name: str, line: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if "held" in line and now - told.get(name, -1.0) > LINE_EVERY_S:
+            told[name] = now
+            say({"what": "line", "node": name, "held": line["held"], "received": line["received"], "t_s": line["t_s"]})
+
+    return heard

@@ -1,0 +1,293 @@
+"""One round: seed, fetch, check, forget."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from pytest_codexbench.agent.client import Download, Heard, Node
+from pytest_codexbench.errors import AgentError, BadTransfer, BenchError
+from pytest_codexbench.matrix import Cell
+from pytest_codexbench.plan import Draw
+from pytest_codexbench.records import CORRUPT, FAILED, OK, Counters, Environment, Round, Transfer
+from pytest_codexbench.rpc import Message
+from pytest_codexbench.systems import Handle
+from pytest_codexbench.timeline import Sample, Watch
+from pytest_codexbench.together import each
+
+PROBE_S = 0.5
+PROBE_WIRE_BYTES = 1 << 30
+PROBE_DISK_BYTES = 64 << 20
+# A round whose leechers may have started further apart than this part of the fastest download is flagged.
+MOST_SKEW = 0.05
+# All fetches of a round must have their threads by then.
+START_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is the same for all rounds that a campaign runs on one cluster at one time."""
+
+    nodes: Sequence[Node]
+    environment: Environment
+    deadline_s: float
+    paired: str = "draw and time"
+    also_ran: tuple[str, ...] = ()
+    heard: Heard = field(default=lambda name, line: None)
+
+
+def disseminate(cell: Cell, draw: Draw, setting: Setting) -> Round:
+    """Spread one file from the drawn seeders to all other nodes; what goes wrong with nodes is in the record."""
+    return _Course(cell, draw, setting).run(_fetch_everywhere)
+
+
+def upload(cell: Cell, draw: Draw, setting: Setting) -> Round:
+    """Publish one file at the drawn node; then, outside the clock, the other node fetches it as the proof."""
+    return _Course(cell, draw, setting).run(_fetch_as_proof)
+
+
+def probe(nodes: Sequence[Node]) -> Mapping[str, float | None]:
+    """What the cluster's wire (between its first two nodes) and disk (of its first) carry, in 10^6 B/s."""
+    return {
+        "wire_mb_s": nodes[0].wire_mb_s(nodes[1], PROBE_S, PROBE_WIRE_BYTES),
+        "disk_mb_s": nodes[0].disk_mb_s(PROBE_DISK_BYTES),
+    }
+
+
+class _Course:
+    """The steps of one round, and what is known after each: a step that fails leaves what came before."""
+
+    def __init__(self, cell: Cell, draw: Draw, setting: Setting) -> None:
+        self.cell, self.draw, self.setting = cell, draw, setting
+        self.seeders = [setting.nodes[position] for position in draw.seeders]
+        self.leechers = [setting.nodes[position] for position in draw.leechers]
+        self.name = f"p{draw.seed:012x}"
+        self.handle: Handle | None = None
+        self.handles: dict[str, Handle] = {}
+        self.digest = ""
+        self.seconds: dict[str, float] = {}
+        self.transfers: list[Transfer] = []
+        self.counters: Mapping[str, Counters] = {}
+        self.flags: list[str] = []
+        self.cold_cache = False
+
+    def run(self, fetch: Callable[[_Course], None]) -> Round:
+        started_at, begun = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
+        error = None
+        try:
+            self._make()
+            self._publish()
+            fetch(self)
+        except BenchError as failure:
+            error = str(failure)
+        self._forget()
+        self.seconds["round_s"] = time.perf_counter() - begun
+        return Round(
+            cell=self.cell,
+            index=self.draw.index,
+            seed=self.draw.seed,
+            seeders=tuple(node.name for node in self.seeders),
+            transfers=tuple(self.transfers),
+            nodes=self.counters,
+            environment=self.setting.environment,
+            started_at=started_at,
+            handle=self.handle.id if self.handle else "",
+            digest=self.digest,
+            deadline_s=self.setting.deadline_s,
+            seconds=self.seconds,
+            cold_cache=self.cold_cache,
+            paired=self.setting.paired,
+            also_ran=self.setting.also_ran,
+            flags=tuple(self.flags),
+            error=error,
+        )
+
+    def _make(self) -> None:
+        """The file on every seeder, before any clock starts; all must have made the same."""
+        made = each(self.seeders, lambda node: node.make(self.name, self.cell.size, self.draw.seed))
+        self.digest = made[0][0]
+        self.seconds["make_s"] = max(seconds for _, seconds in made)
+        for node, (digest, _) in zip(self.seeders, made, strict=True):
+            if digest != self.digest:
+                raise BadTransfer(f"{node.name} made a file with digest {digest} and not {self.digest}")
+
+    def _publish(self) -> None:
+        """Publish at each seeder, one after the other; all must agree on the handle."""
+        alone = self.cell.kind == "upload"
+        if alone:
+            self._reset_peaks()
+        before = self._counted() if alone else {}
+        published = []
+        for node in self.seeders:
+            published.append(node.publish(self.name, self.setting.deadline_s))
+            self.handles[node.name] = published[-1].handle
+        self.seconds["seed_s"] = max(one.seconds["publish_s"] for one in published)
+        self.handle = published[0].handle
+        for node, one in zip(self.seeders, published, strict=True):
+            if one.handle.id != self.handle.id:
+                raise BadTransfer(
+                    f"{node.name} published the file as {one.handle.id}, but {self.seeders[0].name} as "
+                    f"{self.handle.id}: same bytes, so the handles should be the same"
+                )
+        if alone:
+            self.counters = _grown(before, self._counted())
+            self.transfers.append(Transfer(self.seeders[0].name, "upload", OK, seconds=published[0].seconds))
+
+    def cool(self) -> None:
+        """Nothing that is stored anywhere is in the page cache any more, or the record says so."""
+        self.cold_cache = all(each(self.setting.nodes, Node.drop_cache))
+        if not self.cold_cache:
+            self.flags.append("page cache not dropped")
+
+    def fetch(self, leechers: Sequence[Node]) -> list[Download]:
+        """All leechers at the same moment, each to its end."""
+        if self.handle is None:
+            raise BadTransfer("nothing was published")
+        start, moments = threading.Barrier(len(leechers)), _Moments()
+        sources = [node.contact for node in self.seeders]
+        handle, size, deadline_s = self.handle, self.cell.size, self.setting.deadline_s
+
+        def one(turn: tuple[int, Node]) -> Download:
+            position, node = turn
+            seen: list[Message] = []
+
+            def heard(name: str, line: Message) -> None:
+                moments.answered(line)
+                if "t_s" in line:
+                    seen.append(line)
+                self.setting.heard(name, line)
+
+            try:
+                start.wait(START_S)
+            except threading.BrokenBarrierError:
+                raise AgentError("the fetches were given up before they all had started") from None
+            moments.sent()
+            try:
+                return node.download(handle, size, sources, position, deadline_s, heard)
+            except AgentError as error:
+                return Download(_lost(node, size, seen, error), None, None)
+
+        try:
+            downloads = each(list(enumerate(leechers)), one)
+        except BaseException:
+            start.abort()  # some may wait for others that a Ctrl-C kept from starting
+            raise
+        self.seconds["start_skew_s"] = moments.skew_s()
+        return downloads
+
+    def check(self, leechers: Sequence[Node], downloads: Sequence[Download]) -> list[Transfer]:
+        """The digest of what each leecher got, outside the clock."""
+        return each(list(zip(leechers, downloads, strict=True)), lambda pair: _checked(*pair, self.digest, self.cell))
+
+    def _counted(self) -> Mapping[str, Counters]:
+        nodes = self.setting.nodes
+        return dict(zip((node.name for node in nodes), each(nodes, _counters), strict=True))
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """What every node used inside the block."""
+        self._reset_peaks()
+        before = self._counted()
+        yield
+        self.counters = _grown(before, self._counted())
+
+    def _reset_peaks(self) -> None:
+        """Memory is counted from now on, or the record says that it was not."""
+        if not all(each(self.setting.nodes, _peak_reset)):
+            self.flags.append("peaks of memory may be older than the round")
+
+    def _forget(self) -> None:
+        """Delete everywhere, and look that it is gone."""
+        for node, gone in zip(self.setting.nodes, each(self.setting.nodes, self._forgotten), strict=True):
+            if not gone:
+                self.flags.append(f"{node.name} still held the file after its deletion")
+
+    def _forgotten(self, node: Node) -> bool:
+        try:
+            return node.delete(self.name, self.handles.get(node.name, self.handle))
+        except BenchError:
+            return False
+
+
+def _fetch_everywhere(course: _Course) -> None:
+    course.cool()
+    with course.counted():
+        downloads = course.fetch(course.leechers)
+    course.transfers += course.check(course.leechers, downloads)
+    fastest = min((line.seconds_to(100) for t in course.transfers for line in t.timelines.values()), default=0.0)
+    if course.seconds["start_skew_s"] > MOST_SKEW * fastest:
+        course.flags.append("leechers may have started too far apart (start_skew_s)")
+
+
+def _fetch_as_proof(course: _Course) -> None:
+    course.cool()
+    downloads = course.fetch(course.leechers[:1])
+    proofs = course.check(course.leechers[:1], downloads)
+    course.transfers += [replace(proof, kind="proof") for proof in proofs]
+
+
+def _checked(node: Node, download: Download, digest: str, cell: Cell) -> Transfer:
+    transfer = download.transfer
+    if transfer.outcome != OK:
+        return transfer
+    try:
+        got = download.digest or (node.check(download.path, cell.size)[0] if download.path else None)
+    except BenchError as error:
+        return replace(transfer, outcome=FAILED, error=str(error))
+    if got == digest:
+        return transfer
+    told = f"{node.name} fetched {cell.size} bytes, but their digest is {got} and not {digest}"
+    return replace(transfer, outcome=CORRUPT, error=told)
+
+
+def _lost(node: Node, size: int, seen: Sequence[Message], error: AgentError) -> Transfer:
+    """The record of a transfer whose agent went away: what it had told until then."""
+    watch = Watch(size)
+    for line in seen:
+        watch.see(Sample(int(line["t_s"] * 1e9), line["received"], line["held"]))
+    timelines = {"available": watch.timeline()} if seen else {}
+    return Transfer(node.name, "download", FAILED, timelines, error=f"the agent of {node.name} was lost: {error}")
+
+
+class _Moments:
+    """Bounds on when the leechers started, all on this host's clock: between the request and its first answer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sent: list[float] = []
+        self._answered: list[float] = []
+
+    def sent(self) -> None:
+        with self._lock:
+            self._sent.append(time.perf_counter())
+
+    def answered(self, line: Message) -> None:
+        if "started" in line:
+            with self._lock:
+                self._answered.append(time.perf_counter())
+
+    def skew_s(self) -> float:
+        """The most that two starts can lie apart; for one leecher there is none."""
+        return max(self._answered) - min(self._sent) if len(self._answered) > 1 else 0.0
+
+
+def _counters(node: Node) -> Counters:
+    try:
+        return node.counters()
+    except BenchError:
+        return Counters()
+
+
+def _grown(before: Mapping[str, Counters], after: Mapping[str, Counters]) -> Mapping[str, Counters]:
+    return {name: counters.since(before[name]) for name, counters in after.items()}
+
+
+def _peak_reset(node: Node) -> bool:
+    try:
+        return node.reset_peak()
+    except BenchError:
+        return False

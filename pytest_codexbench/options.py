@@ -1,0 +1,197 @@
+"""What the user asked for: command line, then environment, then ini file, then default."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pytest_codexbench.errors import WrongInput
+from pytest_codexbench.matrix import (
+    BUILT_IN,
+    PRESETS,
+    Matrix,
+    Variant,
+    parse_rate,
+    preset,
+    rate_text,
+    size_text,
+    variant_named,
+)
+from pytest_codexbench.matrixfile import read_matrix
+from pytest_codexbench.plan import parse_time
+
+N = TypeVar("N", int, float)
+
+Asked = Callable[[str], str | None]
+"""The value of an option by its name, as the user gave it anywhere; None where nobody did."""
+
+
+# A socket's path has 107 characters at most, and a cluster's folder and node come behind this.
+MOST_DATA_PATH = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: ``--cb-<name>``, ``codexbench_<name>`` in an ini file, ``CODEXBENCH_<NAME>`` in the environment."""
+
+    name: str
+    meta: str
+    help: str
+    default: str = ""
+    flag: bool = False
+
+    @property
+    def argument(self) -> str:
+        """As written on the command line; the matrix alone is bare."""
+        return "--matrix" if self.name == "matrix" else f"--cb-{self.name}"
+
+    @property
+    def ini(self) -> str:
+        """As written in an ini file."""
+        return f"codexbench_{self.name.replace('-', '_')}"
+
+    @property
+    def variable(self) -> str:
+        """As written in the environment."""
+        return self.ini.upper()
+
+
+OPTIONS = (
+    Option("matrix", "NAME|FILE", f"what to measure: {', '.join(PRESETS)}, or a file (.toml); without it nothing"),
+    Option("backend", "NAME", "where clusters run", "local"),
+    Option("systems", "NAMES", "systems and variants, by comma; default: the matrix file's, else bittorrent,http"),
+    Option("rounds", "N", "rounds a cell; default: the matrix's own"),
+    Option("budget", "TIME", "stop in time, as in 90s, 10m, 8h: every cell has k rounds before any has k+1"),
+    Option("seed", "N", "number from which bytes, seeders and orders are drawn", "1"),
+    Option("results", "DIR", "folder for the results of runs", "results"),
+    Option("data", "DIR", "folder for the nodes' data while they run; default: the system's folder for such files"),
+    Option("resume", "RUN", "go on with a run: its id or folder; 'latest' is the latest of the same plan"),
+    Option("plan", "", "say what would run (cells, rounds, bytes, disk, memory, hours) and run nothing", flag=True),
+    Option("deadline", "TIME", "how long a transfer may take, as in 90s; default: 60 s and 1 s for each MB"),
+    Option("link", "RATE", "limit of each node's link in both directions, as in 100mbit; default: none"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The effective options. ``budget_s`` and ``deadline_s`` are seconds, ``link`` is bits a second."""
+
+    matrix: Matrix
+    matrix_text: str
+    backend: str
+    budget_s: float | None
+    seed: int
+    results: Path
+    data: Path | None
+    resume: str | None
+    plan: bool
+    deadline_s: float | None
+
+    def lines(self) -> list[str]:
+        """For people: what was asked for."""
+        matrix = self.matrix
+        links = ", ".join(rate_text(link) or "no limit" for link in matrix.links)
+        return [
+            f"matrix {self.matrix_text}: {len(matrix.pairs)} shapes (nodes, seeders) x "
+            f"{', '.join(size_text(size) for size in matrix.sizes)} x {', '.join(v.name for v in matrix.variants)}"
+            + (f" ({matrix.dropped} pairs dropped: no leecher left)" if matrix.dropped else ""),
+            f"rounds {matrix.rounds}, seed {self.seed}, links {links}, backend {self.backend}, results {self.results}"
+            + (f", budget {self.budget_s:g} s" if self.budget_s else "")
+            + (f", deadline {self.deadline_s:g} s" if self.deadline_s else "")
+            + (f", data {self.data}" if self.data else "")
+            + (f", resume {self.resume}" if self.resume else ""),
+        ]
+
+
+def read_options(asked: Asked) -> Options:
+    """The effective options, every one checked before anything starts.
+
+    Raises:
+        WrongInput: naming the option, its value and what would be right.
+    """
+
+    def value(name: str) -> str | None:
+        given = asked(name)
+        if given == "":
+            raise WrongInput(f"{_OPTION[name].argument}= is empty; give a value, or leave it out")
+        return given if given is not None else _OPTION[name].default or None
+
+    text = value("matrix") or ""
+    chosen, known = _matrix(text)
+    if names := value("systems"):
+        chosen = chosen.with_variants(_variants(names, known))
+    if link := value("link"):
+        chosen = chosen.with_links((_checked("link", link, parse_rate),))
+    if rounds := value("rounds"):
+        chosen = chosen.with_rounds(_whole("rounds", rounds, 1))
+    backend = value("backend") or ""
+    if backend != "local":
+        raise WrongInput(f"--cb-backend={backend}: no such backend; there is: local")
+    budget, deadline = value("budget"), value("deadline")
+    data = value("data")
+    if data and len(str(Path(data).absolute())) > MOST_DATA_PATH:
+        raise WrongInput(f"--cb-data={data}: longer than {MOST_DATA_PATH} characters, too long for the nodes' sockets")
+    if data and not Path(data).is_dir():
+        raise WrongInput(f"--cb-data={data}: no such folder")
+    if data and not os.access(data, os.W_OK | os.X_OK):
+        raise WrongInput(f"--cb-data={data}: this user may not write there")
+    return Options(
+        matrix=chosen,
+        matrix_text=text,
+        backend=backend,
+        budget_s=_checked("budget", budget, parse_time) if budget else None,
+        seed=_whole("seed", value("seed") or "1", 0),
+        results=Path(value("results") or "results"),
+        data=Path(data).absolute() if data else None,
+        resume=value("resume"),
+        plan=_truth("plan", value("plan")),
+        deadline_s=_checked("deadline", deadline, parse_time) if deadline else None,
+    )
+
+
+_OPTION: Mapping[str, Option] = {option.name: option for option in OPTIONS}
+DEFAULT_SYSTEMS = "bittorrent,http"
+
+
+def _matrix(text: str) -> tuple[Matrix, Mapping[str, Variant]]:
+    default = _variants(DEFAULT_SYSTEMS, BUILT_IN)
+    if text.endswith(".toml") or "/" in text:
+        return read_matrix(Path(text), default)
+    return preset(text, default), BUILT_IN
+
+
+def _variants(names: str, known: Mapping[str, Variant]) -> tuple[Variant, ...]:
+    words = [word.strip() for word in names.split(",") if word.strip()]
+    if not words:
+        raise WrongInput(f"--cb-systems={names!r}: at least one system is needed, as in bittorrent,http")
+    if doubled := {word for word in words if words.count(word) > 1}:
+        raise WrongInput(f"--cb-systems={names}: {', '.join(sorted(doubled))} is named twice")
+    try:
+        return tuple(variant_named(word, known) for word in words)
+    except WrongInput as error:
+        raise WrongInput(f"--cb-systems={names}: {error}") from error
+
+
+def _checked(name: str, text: str, parse: Callable[[str], N]) -> N:
+    try:
+        return parse(text)
+    except WrongInput as error:
+        raise WrongInput(f"{_OPTION[name].argument}={text}: {error}") from error
+
+
+def _whole(name: str, text: str, least: int) -> int:
+    if not re.fullmatch("[0-9]{1,15}", text) or int(text) < least:
+        raise WrongInput(f"{_OPTION[name].argument}={text}: a whole number from {least} on is needed")
+    return int(text)
+
+
+def _truth(name: str, text: str | None) -> bool:
+    words = {None: False, "": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+    key = text.lower() if text else None
+    if key not in words:
+        raise WrongInput(f"{_OPTION[name].argument}={text}: true or false is needed")
+    return words[key]

@@ -1,0 +1,108 @@
+"""A double for the tests: real nodes of the http baseline, with one fault that a variant switches on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from pytest_codexbench.matrix import Variant
+from pytest_codexbench.systems import (
+    Arrival,
+    Command,
+    Contact,
+    Driver,
+    Fetched,
+    Handle,
+    Place,
+    Published,
+    Want,
+    unknown_setting,
+)
+from pytest_codexbench.systems.http import Http, HttpNode
+
+
+class Faulty(Http):
+    """Nodes of ``http`` with the fault that the setting ``fault`` names."""
+
+    name = "faulty"
+
+    def wrong(self, variant: Variant) -> str | None:
+        return unknown_setting(variant, ("fault", "version"))
+
+    def missing(self, variant: Variant) -> str | None:
+        if variant.setting("fault") == "missing":
+            return "the program is not there; install it"
+        return None
+
+    def versions(self, variant: Variant) -> Mapping[str, str]:
+        return {"faulty": variant.setting("version", "1")}
+
+    def driver(self, place: Place) -> Driver:
+        return FaultyNode(place)
+
+
+class FaultyNode(HttpNode):
+    """One node; ``fault`` is what goes wrong with it."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.fault = str(place.settings.get("fault", ""))
+        self._silent: socket.socket | None = None
+
+    def command(self, bootstrap: Sequence[Contact]) -> Command:
+        if self.fault == "exits":
+            return Command((sys.executable, "-c", "import sys; print('no such flag'); sys.exit(3)"))
+        if self.fault == "no program":
+            return Command((str(self.place.folder / "absent"),))
+        return super().command(bootstrap)
+
+    def publish(self, file: Path, deadline_s: float) -> Published:
+        published = super().publish(file, deadline_s)
+        stored = self.place.data / file.name
+        if self.fault == "wrong byte":
+            with stored.open("r+b") as data:
+                data.seek(stored.stat().st_size // 2)
+                byte = data.read(1)
+                data.seek(-1, os.SEEK_CUR)
+                data.write(bytes([byte[0] ^ 1]))
+        if self.fault == "short":
+            os.truncate(stored, stored.stat().st_size - 1)
+        if self.fault == "handles differ":
+            return Published(Handle(f"{published.handle.id}{self.place.name}"), published.seconds)
+        if self.fault == "full disk":
+            self._fill()
+        return published
+
+    def _fill(self) -> None:
+        with (self.place.folder / "filler").open("wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(bytes(1 << 16))
+            except OSError:
+                return
+
+    def fetch(self, want: Want) -> Generator[Arrival, None, Fetched]:
+        if self.fault == "silent":
+            self._silent = socket.create_server((self.place.address, 0))
+            host, port = self._silent.getsockname()
+            want = replace(want, sources=[{"origin": f"http://{host}:{port}"}])
+        arrivals = super().fetch(want)
+        while True:
+            try:
+                arrival = next(arrivals)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # what the generator of HttpNode returns
+            yield arrival
+            if self.fault == "dies" and arrival.received > want.size // 2:
+                for child in psutil.Process().children():
+                    child.kill()
+
+    def delete(self, handle: Handle) -> None:
+        if self.fault != "keeps":
+            super().delete(handle)

@@ -1,0 +1,133 @@
+"""Which rounds a campaign runs, and on which clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pytest_codexbench.backends import Cluster, Room
+from pytest_codexbench.backends.local import Local
+from pytest_codexbench.campaign import Campaign, Event, Terms
+from pytest_codexbench.errors import CannotRun, NotReady
+from pytest_codexbench.forecast import Experience
+from pytest_codexbench.matrix import BUILT_IN, Block, Shape, Variant
+from pytest_codexbench.records import Journal
+
+MB = 10**6
+HTTP = BUILT_IN["http"]
+OTHER = Variant("http.other", "http")
+NOTHING_KNOWN = Experience({}, {})
+
+
+class Small(Local):
+    """This machine, with as much memory as a test says; notes which clusters were up at the same time."""
+
+    def __init__(self, logs: Path, memory: int) -> None:
+        super().__init__(logs)
+        self.memory = memory
+        self.up: set[Shape] = set()
+        self.together: list[int] = []
+
+    def room(self) -> Room:
+        room = super().room()
+        return Room(room.disk, self.memory, room.where)
+
+    @contextmanager
+    def cluster(self, shape: Shape, say: Callable[[str], None]) -> Iterator[Cluster]:
+        with super().cluster(shape, say) as cluster:
+            self.up.add(shape)
+            self.together.append(len(self.up))
+            yield cluster
+            self.up.remove(shape)
+
+
+def campaign(backend: Local, folder: Path, terms: Terms, events: list[Event] | None = None) -> Campaign:
+    """A campaign that writes its journal into the folder."""
+    say = (events if events is not None else []).append
+    return Campaign(backend, Journal(folder), terms, NOTHING_KNOWN, say)
+
+
+def test_too_little_memory_for_one_cluster_leaves_the_cell_out(tmp_path: Path) -> None:
+    """A cell that the memory cannot hold is left out, with both figures and the way out."""
+    block = Block(32, 1, MB, None, (HTTP,))
+    with campaign(Small(tmp_path, 100 * MB), tmp_path, Terms(1, 1)) as run:
+        run.run([block])
+
+        with pytest.raises(CannotRun, match=r"needs .* of memory, 100 MB are free.*; take fewer nodes"):
+            run.rounds_of(block.cells[0])
+
+
+def test_clusters_that_do_not_fit_together_run_next_to_each_other(tmp_path: Path) -> None:
+    """Memory for one cluster only: the systems of a block follow each other, and the records say so."""
+    backend = Small(tmp_path, 250 * MB)
+    block = Block(2, 1, MB, None, (HTTP, OTHER))
+    with campaign(backend, tmp_path, Terms(2, 1)) as run:
+        run.run([block])
+        rounds = [round_ for cell in block.cells for round_ in run.rounds_of(cell)]
+
+    assert {1} == set(backend.together)
+    assert ["draw only"] * 4 == [round_.paired for round_ in rounds]
+    assert all(round_.success for round_ in rounds)
+
+
+def test_clusters_of_a_block_are_up_together_and_run_in_turn(tmp_path: Path) -> None:
+    """Round k runs in every system before round k + 1 begins, with the same bytes and seeders."""
+    backend = Small(tmp_path, 10**10)
+    events: list[Event] = []
+    block = Block(2, 1, MB, None, (HTTP, OTHER))
+    with campaign(backend, tmp_path, Terms(3, 1), events) as run:
+        run.run([block])
+        first, second = (run.rounds_of(cell) for cell in block.cells)
+
+    assert 2 == max(backend.together)
+    order = [event["index"] for event in events if event["what"] == "begin" and event["index"] >= 0]
+    assert [0, 0, 1, 1, 2, 2] == order
+    assert [(r.seed, r.seeders, r.digest) for r in first] == [(r.seed, r.seeders, r.digest) for r in second]
+    assert 3 == len({round_.digest for round_ in first})
+
+
+class Failing(Small):
+    """A machine on which no cluster comes up after the first one."""
+
+    @contextmanager
+    def cluster(self, shape: Shape, say: Callable[[str], None]) -> Iterator[Cluster]:
+        if self.together:
+            raise PermissionError(13, "Permission denied", "/data")
+        with super().cluster(shape, say) as cluster:
+            yield cluster
+
+
+def test_trouble_after_the_first_rounds_is_an_error(tmp_path: Path) -> None:
+    """A cell that lacks rounds because its cluster did not come up again does not pass as if it were whole."""
+    backend = Failing(tmp_path, 10**10)
+    block = Block(2, 1, MB, None, (HTTP,))
+    with campaign(backend, tmp_path, Terms(1, 1)) as run:
+        run.run([block])
+    journal = Journal(tmp_path)
+
+    with Campaign(backend, journal, Terms(3, 1), NOTHING_KNOWN, lambda event: None, journal.read()) as run:
+        run.run([block])
+
+        with pytest.raises(NotReady, match="Permission denied"):
+            run.rounds_of(block.cells[0])
+    assert ["error"] == [note.what for note in journal.read().notes]
+
+
+def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
+    """With the story of an earlier part, just the missing rounds are run."""
+    block = Block(2, 1, MB, None, (HTTP,))
+    with campaign(Small(tmp_path, 10**10), tmp_path, Terms(1, 1)) as run:
+        run.run([block])
+    journal = Journal(tmp_path)
+
+    with Campaign(
+        Small(tmp_path, 10**10), journal, Terms(3, 1), NOTHING_KNOWN, lambda event: None, journal.read()
+    ) as run:
+        run.run([block])
+
+    story = journal.read()
+    assert [0, 1, 2] == [round_.index for round_ in story.measured()]
+    assert () == story.problems
