@@ -1,0 +1,3 @@
+"""What this folder's own runs need."""
+
+pytest_plugins = ["pytester"]

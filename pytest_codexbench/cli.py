@@ -1,0 +1,106 @@
+"""What needs no run: reports of earlier ones, and what there is to be run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pytest_codexbench import __version__
+from pytest_codexbench.errors import BenchError, WrongInput
+from pytest_codexbench.matrix import BUILT_IN, PRESETS, parse_size, preset, size_text
+
+WRONG_USE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0, or 2 for wrong input."""
+    parser = argparse.ArgumentParser(prog="codexbench", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"codexbench {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    report = _command(commands, "report", _report, "make all documents of a run again, from its records alone")
+    report.add_argument("folder", type=Path, metavar="DIR", help="the run's folder, as results/<run id>")
+    _command(commands, "systems", _systems, "which storage systems there are, and whether they can run here")
+    _command(commands, "matrices", _matrices, "which matrices have a name")
+    clean = _command(commands, "clean", _clean, "remove what killed runs left on this machine")
+    clean.add_argument("--data", type=Path, metavar="DIR", help="the folder that was given as --cb-data")
+
+    options = parser.parse_args(arguments)
+    try:
+        options.act(options)
+    except BenchError as error:
+        print(f"codexbench: {error}", file=sys.stderr)
+        return WRONG_USE
+    return 0
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    act: Callable[[argparse.Namespace], None],
+    what: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=what, description=what)
+    parser.set_defaults(act=act)
+    return parser
+
+
+def _report(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from pytest_codexbench.records import JOURNAL, read_journal
+    from pytest_codexbench.reports import write_all
+    from pytest_codexbench.reports.terminal import render
+    from pytest_codexbench.run import read_provenance
+
+    folder: Path = options.folder
+    if not (folder / JOURNAL).is_file():
+        raise WrongInput(f"{folder}: no {JOURNAL} in it; give the folder of a run, as results/<run id>")
+    story = read_journal(folder / JOURNAL)
+    render(story, read_provenance(folder), Console())
+    for problem in story.problems:
+        print(f"journal: {problem}")
+    for path in write_all(folder):
+        print(path)
+
+
+def _systems(_: argparse.Namespace) -> None:
+    from pytest_codexbench.matrix import variant_named
+    from pytest_codexbench.systems import find, names
+
+    for name in names():
+        system = find(name)
+        variants = [v for v in BUILT_IN.values() if v.system == name] or [variant_named(name, BUILT_IN)]
+        missing = system.missing(variants[0])
+        state = f"cannot run here: {missing}" if missing else ", ".join(system.versions(variants[0]).values())
+        print(f"{name:12} {state}")
+        print(f"{'':12} views: {', '.join(system.views)}; to publish: {system.publishing}")
+        if len(variants) > 1:
+            print(f"{'':12} variants: {', '.join(v.name for v in variants)}")
+
+
+def _matrices(_: argparse.Namespace) -> None:
+    for name, (pairs, sizes, rounds) in PRESETS.items():
+        matrix = preset(name, (BUILT_IN["http"],))
+        shapes = " ".join(f"({nodes},{seeders})" for nodes, seeders in pairs)
+        texts = ", ".join(size_text(parse_size(size)) for size in sizes)
+        uploads = len(list(matrix.blocks("upload")))
+        print(f"{name:6} {len(list(matrix))} cells a system, and {uploads} of uploads; {rounds} rounds")
+        print(f"{'':6} {texts}; (nodes, seeders): {shapes}")
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from pytest_codexbench.backends.warden import sweep
+
+    root = options.data or Path(tempfile.gettempdir())
+    removed = sweep(root)
+    for path in removed:
+        print(f"removed {path}")
+    print(f"{len(removed)} folders of killed runs in {root}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The documents of a run, each made from its journal alone."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pytest_codexbench.errors import BenchError
+from pytest_codexbench.records import JOURNAL, read_journal
+from pytest_codexbench.run import read_provenance
+
+DOCUMENTS: Mapping[str, str] = {
+    "results.json": "results",
+    "benchmark.json": "benchmark",
+    "junit.xml": "junit",
+    "report.md": "markdown",
+}
+"""File by the module that makes it: each has a ``document(story, run) -> str``."""
+
+
+def write_all(folder: Path) -> list[Path]:
+    """Write every document of the run in ``folder`` anew; one that cannot be made does not keep the others back.
+
+    Raises:
+        BenchError: at the end, naming each document that was not written, with the reason.
+    """
+    story, run = read_journal(folder / JOURNAL), dict[str, Any]()
+    troubles, written = list[str](), list[Path]()
+    try:
+        run = read_provenance(folder)
+    except BenchError as error:
+        troubles.append(str(error))
+    for name, module in DOCUMENTS.items():
+        try:
+            text: str = import_module(f"{__name__}.{module}").document(story, run)
+            written.append(_replace(folder / name, text))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one document, the others are wanted
+            troubles.append(f"{folder / name} was not written: {type(error).__name__}: {error}")
+    if troubles:
+        raise BenchError("; ".join(troubles))
+    return written
+
+
+def _replace(path: Path, text: str) -> Path:
+    """Write the file whole or not at all: who reads at the same time sees the old one or the new one."""
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        # mkstemp() lets nobody else read, but these are to be shown to others
+        Path(name).chmod(0o644)
+        return Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,174 @@
+"""The run as a page of Markdown tables, for the summary of a CI job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytest_codexbench.metrics import Summary
+from pytest_codexbench.records import Story
+from pytest_codexbench.reports.comparisons import NO_COPY, Comparison, comparisons
+from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, outcomes, viewed
+from pytest_codexbench.reports.wording import (
+    cells_words,
+    count,
+    environment_words,
+    flags_words,
+    grouped,
+    number,
+    one_line,
+    percent,
+    run_words,
+    speed_mb_s,
+    spread,
+    times,
+)
+from pytest_codexbench.stats import Interval
+
+# GitHub refuses a step's summary over 1 MiB as a whole, and shows no table of more rows well.
+MOST_BYTES, MOST_ROWS, MOST_LISTED, MOST_REASON = (1 << 20) - 4096, 1000, 40, 300
+COLUMNS = {
+    "download": (
+        "cell",
+        "rounds",
+        "t100 s",
+        "MB/s",
+        "t50 s",
+        "t90 s",
+        "ttfb s",
+        "overhead %",
+        "seeders' share %",
+        "ratio",
+    ),
+    "upload": ("cell", "rounds", "publish s", "MB/s", "ratio"),
+}
+TITLES = {"download": "Download: until every leecher has the file", "upload": "Publish: from file to handle"}
+
+
+def document(story: Story, run: Mapping[str, Any]) -> str:
+    """The text of ``report.md``."""
+    return step_summary(story, run)
+
+
+def step_summary(story: Story, run: Mapping[str, Any]) -> str:
+    """Tables by kind, failures, what was skipped with its reason, where it was measured; always less than 1 MiB."""
+    found = outcomes(story, run)
+    compared = {comparison.subject: comparison for comparison in comparisons(found)}
+    references = {comparison.reference for comparison in compared.values()}
+    lines = [f"## {_cell(run_words(run))}", "", _counts(found), ""]
+    room = MOST_ROWS
+    for kind in COLUMNS:
+        measured = [one for group in by_block(found).values() for one in group if one.rounds and one.cell.kind == kind]
+        if measured:
+            lines += _table(kind, measured[:room], compared, references)
+            if len(measured) > room:
+                lines += [f"{count(len(measured) - room, 'more cell')} measured: see results.json.", ""]
+            room = max(0, room - len(measured))
+    lines += _legend(found, compared.values())
+    lines += _failures([one for one in found if one.status == FAILED])
+    for status, title in ((ERROR, "Errors"), (SKIPPED, "Skipped"), (NOT_RUN, "Not run")):
+        lines += _reasons(title, [one for one in found if one.status == status])
+    lines += [f"*{_cell(place)}*" for place in environment_words(found)[:MOST_LISTED]]
+    return _cut("\n".join(lines) + "\n")
+
+
+def _counts(found: Sequence[Outcome]) -> str:
+    counts: dict[str, int] = {}
+    for outcome in found:
+        counts[outcome.status] = counts.get(outcome.status, 0) + 1
+    return f"{count(len(found), 'cell')}: " + (
+        ", ".join(f"{n} {status}" for status, n in counts.items()) or "nothing ran"
+    )
+
+
+def _table(
+    kind: str, measured: Sequence[Outcome], compared: Mapping[Any, Comparison], references: set[Any]
+) -> list[str]:
+    if not measured:
+        return []
+    rows = []
+    for outcome in measured:
+        if outcome.summary is not None:
+            ratio = "reference" if outcome.cell in references else _ratio(compared.get(outcome.cell))
+            cells = _figures(kind, outcome.summary)
+            rows.append((f"{'❌ ' if outcome.status == FAILED else ''}`{outcome.cell}`", *cells, ratio))
+    titles = COLUMNS[kind]
+    marks = ["---", *["---:"] * (len(titles) - 1)]
+    table = [_row(titles), _row(marks), *(_row([_cell(text) for text in row]) for row in rows)]
+    return [f"### {TITLES[kind]}", "", *table, ""]
+
+
+def _figures(kind: str, summary: Summary) -> list[str]:
+    flags = f" ({summary.flagged} flagged)" if summary.flagged else ""
+    headline = summary.intervals[summary.headline]
+    told = [f"{summary.succeeded}/{summary.rounds}{flags}", _with_spread(headline), number(speed_mb_s(summary))]
+    if kind == "upload":
+        return told
+    for metric in ("t50_s", "t90_s", "ttfb_s"):
+        one = viewed(summary, metric)
+        told.append(number(one[1].median) if one else number(None))
+    return [*told, percent(summary.centre("overhead")), percent(summary.centre("seeder_share"))]
+
+
+def _ratio(comparison: Comparison | None) -> str:
+    if comparison is None or comparison.ratio is None:
+        return number(None)
+    parts = times(comparison.ratio.median), spread(comparison.ratio, "infinite"), comparison.word
+    return " ".join(filter(None, parts))
+
+
+def _with_spread(interval: Interval) -> str:
+    return f"{number(interval.median)} {spread(interval)}".strip()
+
+
+def _legend(found: Sequence[Outcome], compared: Any) -> list[str]:
+    measured = [outcome.summary.intervals[outcome.summary.headline] for outcome in found if outcome.summary]
+    lines = []
+    if any(interval.level is None for interval in measured):
+        lines.append("(a..b) is the range of fewer than 6 rounds, not an interval: nothing is claimed of it.")
+    if any(interval.level is not None for interval in measured):
+        lines.append("[a..b] is the interval of the median that holds with at least 95 %.")
+    if any(comparison.note == NO_COPY for comparison in compared):
+        lines.append(f"{NO_COPY}: it gets no verdict.")
+    if flags := flags_words(found):
+        lines.append(f"Flagged rounds are counted: {_cell('; '.join(flags[:MOST_LISTED]))}.")
+    return [*lines, ""] if lines else []
+
+
+def _failures(failed: Sequence[Outcome]) -> list[str]:
+    if not failed:
+        return []
+    lines = [f"- `{_cell(str(outcome.cell))}`: {_reason(outcome.reason or '')}" for outcome in failed[:MOST_LISTED]]
+    more = [f"- and {count(len(failed) - MOST_LISTED, 'more cell')}"] if len(failed) > MOST_LISTED else []
+    return ["### Failed", "", *lines, *more, ""]
+
+
+def _reasons(title: str, found: Sequence[Outcome]) -> list[str]:
+    if not found:
+        return []
+    groups = grouped(found)
+    lines = [f"- {_cell(cells_words(cells))}: {_reason(why)}" for why, cells in list(groups.items())[:MOST_LISTED]]
+    more = [f"- and {count(len(groups) - MOST_LISTED, 'more reason')}"] if len(groups) > MOST_LISTED else []
+    return [f"### {title}", "", *lines, *more, ""]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _reason(text: str) -> str:
+    line = one_line(text)
+    return _cell(line if len(line) <= MOST_REASON else f"{line[:MOST_REASON]} ...")
+
+
+def _cell(text: str) -> str:
+    """Text that can end neither a cell of a table nor open a tag."""
+    return one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
+def _cut(page: str) -> str:
+    """Whole lines of the page that fit; the last one says that there were more."""
+    if len(page.encode()) <= MOST_BYTES:
+        return page
+    head = page.encode()[:MOST_BYTES].decode(errors="ignore")
+    return head[: head.rindex("\n")] + "\n\nCut here, at 1 MiB: the rest is in results.json.\n"

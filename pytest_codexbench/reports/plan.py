@@ -1,0 +1,32 @@
+"""What would run, for ``--cb-plan``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pytest_codexbench.backends import Room
+from pytest_codexbench.forecast import Experience, Forecast, bytes_text, duration_text
+from pytest_codexbench.matrix import Cell
+from pytest_codexbench.plan import Plan
+
+MOST_LISTED = 100
+
+
+def plan_lines(told: Forecast, cells: Sequence[Cell], plan: Plan, known: Experience, room: Room) -> Iterator[str]:
+    """The plan in words, a line a figure."""
+    listed = [str(cell) for cell in cells[:MOST_LISTED]]
+    yield f"plan {plan.hash}: matrix {plan.matrix}, seed {plan.seed}; nothing is run"
+    yield f"  cells       {told.cells}" + (
+        f", and {sum(told.skipped.values())} that cannot run here" if told.skipped else ""
+    )
+    yield f"  rounds      {told.rounds} ({plan.rounds} a cell)"
+    yield f"  bytes       {bytes_text(told.moved)} over the links"
+    yield f"  disk        {bytes_text(told.disk)} at the most at one time; {bytes_text(room.disk)} free in {room.where}"
+    yield f"  memory      {bytes_text(told.memory)} at the most at one time; {bytes_text(room.memory)} free"
+    basis = "the rates of earlier runs here" if known.mb_per_s else "built-in rates: a run of smoke tells better ones"
+    yield f"  time        about {duration_text(told.seconds)}, by {basis}"
+    for why, count in told.skipped.items():
+        yield f"  cannot run  {count}: {why}"
+    yield from (f"  {text}" for text in listed)
+    if len(cells) > MOST_LISTED:
+        yield f"  and {len(cells) - MOST_LISTED} more"

@@ -1,0 +1,1 @@
+"""The benchmarks: every test is one cell of the matrix."""
