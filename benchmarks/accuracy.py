@@ -101,7 +101,7 @@ class Bench:
 
     def run(self, series: Sequence[tuple[int, int]]) -> list[list[Measured]]:
         """For each (size, rounds) its rounds; in each one ours and the plain socket fetch in drawn order."""
-        with self.local.cluster(self.shape, lambda line: None) as cluster:
+        with self.local.cluster(self.shape, lambda line: None, 10**9) as cluster:
             return [[self._round(cluster.nodes, size, index) for index in range(rounds)] for size, rounds in series]
 
     def _round(self, nodes: Sequence[Node], size: int, index: int) -> Measured:

@@ -35,10 +35,14 @@ RUNS = {"download": experiment.disseminate, "upload": experiment.upload}
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a campaign keeps to. ``deadline_s`` bounds a transfer, ``budget_s`` all of it; both are seconds."""
+    """What a campaign keeps to. ``deadline_s`` bounds a transfer, ``budget_s`` all of it; both are seconds.
+
+    ``largest`` is the size in bytes of the largest file.
+    """
 
     rounds: int
     seed: int
+    largest: int = WARM_UP_SIZE
     deadline_s: float | None = None
     budget_s: float | None = None
     workers: int = 1
@@ -198,7 +202,7 @@ class Campaign:
         with self._lease(cell):
             round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
         self._rounds.setdefault(cell, {})[drawn.index] = round_
-        if not round_.success and not self._healthy(up.cluster):
+        if round_.left_on or (not round_.success and not self._healthy(up.cluster)):
             self._down(cell.shape)
 
     def _measured(self, cell: Cell, drawn: Draw, up: _Up, paired: str) -> Round:
@@ -281,7 +285,11 @@ class Campaign:
             with stack:
                 say = self.say
                 cluster = stack.enter_context(
-                    self.backend.cluster(shape, lambda text: say({"what": "cluster", "text": text}))
+                    self.backend.cluster(
+                        shape,
+                        lambda text: say({"what": "cluster", "text": text}),
+                        max(self.terms.largest, WARM_UP_SIZE),
+                    )
                 )
                 return _Up(cluster, self.backend.environment(self.terms.workers), stack.pop_all())
         except OSError as error:

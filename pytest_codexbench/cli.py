@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     report = _command(commands, "report", _report, "make all documents of a run again, from its records alone")
     report.add_argument("folder", type=Path, metavar="DIR", help="the run's folder, as results/<run id>")
-    _command(commands, "systems", _systems, "which storage systems there are, and whether they can run here")
+    systems = _command(commands, "systems", _systems, "which storage systems there are, and whether they can run here")
+    for system in ("codex", "ipfs"):
+        systems.add_argument(f"--{system}-bin", metavar="PATH", help=f"like pytest's --cb-{system}-bin")
     _command(commands, "matrices", _matrices, "which matrices have a name")
     clean = _command(commands, "clean", _clean, "remove what killed runs left on this machine")
     clean.add_argument("--data", type=Path, metavar="DIR", help="the folder that was given as --cb-data")
@@ -67,13 +70,20 @@ def _report(options: argparse.Namespace) -> None:
         print(path)
 
 
-def _systems(_: argparse.Namespace) -> None:
+def _systems(options: argparse.Namespace) -> None:
     from pytest_codexbench.matrix import variant_named
+    from pytest_codexbench.options import with_programs
     from pytest_codexbench.systems import find, names
+
+    def asked(name: str) -> str | None:
+        return getattr(options, name.replace("-", "_")) or os.environ.get(
+            f"CODEXBENCH_{name.upper().replace('-', '_')}"
+        )
 
     for name in names():
         system = find(name)
         variants = [v for v in BUILT_IN.values() if v.system == name] or [variant_named(name, BUILT_IN)]
+        variants = list(with_programs(variants, asked))
         missing = system.missing(variants[0])
         state = f"cannot run here: {missing}" if missing else ", ".join(system.versions(variants[0]).values())
         print(f"{name:12} {state}")

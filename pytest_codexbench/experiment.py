@@ -73,6 +73,7 @@ class _Course:
         self.transfers: list[Transfer] = []
         self.counters: Mapping[str, Counters] = {}
         self.flags: list[str] = []
+        self.left_on: list[str] = []
         self.cold_cache = False
 
     def run(self, fetch: Callable[[_Course], None]) -> Round:
@@ -103,6 +104,7 @@ class _Course:
             paired=self.setting.paired,
             also_ran=self.setting.also_ran,
             flags=tuple(self.flags),
+            left_on=tuple(self.left_on),
             error=error,
         )
 
@@ -169,7 +171,7 @@ class _Course:
             try:
                 return node.download(handle, size, sources, position, deadline_s, heard)
             except AgentError as error:
-                return Download(_lost(node, size, seen, error), None, None)
+                return Download(_lost(node, size, seen, error))
 
         try:
             downloads = each(list(enumerate(leechers)), one)
@@ -204,11 +206,12 @@ class _Course:
         """Delete everywhere, and look that it is gone."""
         for node, gone in zip(self.setting.nodes, each(self.setting.nodes, self._forgotten), strict=True):
             if not gone:
+                self.left_on.append(node.name)
                 self.flags.append(f"{node.name} still held the file after its deletion")
 
     def _forgotten(self, node: Node) -> bool:
         try:
-            return node.delete(self.name, self.handles.get(node.name, self.handle))
+            return node.delete(self.name, self.handles.get(node.name, self.handle), self.cell.size)
         except BenchError:
             return False
 
@@ -235,7 +238,7 @@ def _checked(node: Node, download: Download, digest: str, cell: Cell) -> Transfe
     if transfer.outcome != OK:
         return transfer
     try:
-        got = download.digest or (node.check(download.path, cell.size)[0] if download.path else None)
+        got = node.check(download, cell.size)
     except BenchError as error:
         return replace(transfer, outcome=FAILED, error=str(error))
     if got == digest:

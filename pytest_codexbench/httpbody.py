@@ -6,8 +6,8 @@ import http.client
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
 
 from pytest_codexbench.errors import BadTransfer
@@ -19,65 +19,121 @@ LONGEST_LINE = 4096
 
 
 def read_body(
-    url: str, total: int, deadline_ns: int, clock: Callable[[], int] = time.perf_counter_ns
+    url: str, total: int, deadline_ns: int, clock: Callable[[], int] = time.perf_counter_ns, method: str = "GET"
 ) -> Iterator[tuple[int, memoryview]]:
-    """GET ``url`` and give (moment, bytes) for each network read, to the last of ``total`` bytes.
+    """Ask for ``url`` and give (moment, bytes) for each network read, to the last of ``total`` bytes.
 
     The bytes are overwritten by the next read. An empty piece comes at least once a second while nothing arrives.
     Moments are of ``clock``, in nanoseconds; so is ``deadline_ns``, after which the reading ends in an error.
 
     Raises:
         BadTransfer: for another status than 200, another length than ``total``, a short body, a broken connection, a
-            passed deadline; names the URL and, where there is one, the status and the beginning of the body.
+            passed deadline; names the request and, where there is one, the status and the beginning of the body.
     """
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=max(_left(deadline_ns, clock), 1))
-    connection.blocksize = PIECE
-    with closing(connection):
+    asked = _Asked(method, url, deadline_ns, clock)
+    with asked.told(), closing(asked.connection):
+        for now in asked.wait():
+            yield asked.in_time(now, 0, total), memoryview(b"")
+        with closing(asked.answer()) as response:
+            if response.length is not None and response.length != total:
+                raise BadTransfer(f"{asked}: {response.length} bytes are announced, not {total}")
+            yield from _pieces(asked, response, total)
+
+
+def read_answer(
+    url: str, deadline_ns: int, clock: Callable[[], int] = time.perf_counter_ns, method: str = "GET"
+) -> Generator[int, None, bytes]:
+    """Ask for ``url``, whose answer is short: gives moments, one a second at least while waiting; then the body.
+
+    Raises:
+        BadTransfer: as in ``read_body``, or if the answer does not announce its length, or more than 1 MiB.
+    """
+    asked = _Asked(method, url, deadline_ns, clock)
+    body = bytearray()
+    with asked.told(), closing(asked.connection):
+        for now in asked.wait():
+            yield asked.in_time(now, 0, 0)
+        with closing(asked.answer()) as response:
+            total = response.length
+            if total is None or total > PIECE:
+                raise BadTransfer(f"{asked}: an answer of {total or 'unknown'} bytes; {PIECE} at most were expected")
+            for now, part in _pieces(asked, response, total):
+                body += part
+                yield now
+    return bytes(body)
+
+
+class _Asked:
+    """A request whose answer is waited for, until its deadline; as text it is what errors begin with."""
+
+    def __init__(self, method: str, url: str, deadline_ns: int, clock: Callable[[], int]) -> None:
+        self.method, self.url, self.deadline_ns, self.clock = method, url, deadline_ns, clock
+        parts = urlsplit(url)
+        timeout = max((deadline_ns - clock()) / 1e9, 1)
+        self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+        self.connection.blocksize = PIECE
+        self.target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        self.wire: socket.socket  # once the request is sent
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.url}"
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Whatever breaks inside is told as a bad transfer."""
         try:
-            connection.request("GET", parts.path, headers={"Accept-Encoding": "identity", "Connection": "close"})
-            wire = connection.sock
-            # a node that lacks the content may say nothing at all for ever
-            while not select.select([wire], [], [], BEAT_S)[0]:
-                yield _in_time(url, 0, total, deadline_ns, clock), memoryview(b"")
-            with closing(connection.getresponse()) as response:
-                if response.status != http.client.OK:
-                    raise BadTransfer(f"GET {url}: status {response.status}, expected 200: {response.read(300)!r}")
-                if response.length is not None and response.length != total:
-                    raise BadTransfer(f"GET {url}: {response.length} bytes are announced, not {total}")
-                # from here on a read takes what is there: one that times out leaves http.client unusable
-                wire.setblocking(False)
-                yield from _pieces(response, wire, url, total, deadline_ns, clock)
+            yield
         except (OSError, http.client.HTTPException) as error:
-            raise BadTransfer(f"GET {url}: {type(error).__name__}: {error}") from error
+            raise BadTransfer(f"{self}: {type(error).__name__}: {error}") from error
+
+    def wait(self) -> Iterator[int]:
+        """Send the request; a moment each second until an answer begins: who lacks the content may never give one."""
+        headers = {"Accept-Encoding": "identity", "Connection": "close"}
+        self.connection.request(self.method, self.target, headers=headers)
+        self.wire = self.connection.sock
+        while not self.speaks():
+            yield self.clock()
+
+    def speaks(self) -> bool:
+        """Whether something can be read within a second."""
+        return bool(select.select([self.wire], [], [], BEAT_S)[0])
+
+    def answer(self) -> http.client.HTTPResponse:
+        """The answer's beginning; from here on a read takes what is there: one that times out breaks http.client."""
+        response = self.connection.getresponse()
+        if response.status != http.client.OK:
+            with closing(response):
+                raise BadTransfer(f"{self}: status {response.status}, expected 200: {response.read(300)!r}")
+        self.wire.setblocking(False)
+        return response
+
+    def in_time(self, now: int, got: int, total: int) -> int:
+        """The moment, unless it is past the deadline."""
+        if now > self.deadline_ns:
+            of_all = f"{got} of {total} bytes" if total else "no answer"
+            raise BadTransfer(f"{self}: the deadline passed with {of_all}")
+        return now
 
 
-def _pieces(
-    response: http.client.HTTPResponse,
-    wire: socket.socket,
-    url: str,
-    total: int,
-    deadline_ns: int,
-    clock: Callable[[], int],
-) -> Iterator[tuple[int, memoryview]]:
+def _pieces(asked: _Asked, response: http.client.HTTPResponse, total: int) -> Iterator[tuple[int, memoryview]]:
     piece, got = memoryview(bytearray(PIECE)), 0
     chunks = _Chunks() if response.chunked else None
     while got < total:
         # one receive for each read: HTTPResponse.readinto would wait until the piece is full
         length: int | None = response.fp.readinto1(piece)
-        now = _in_time(url, got, total, deadline_ns, clock)
+        now = asked.in_time(asked.clock(), got, total)
         if length is None:
-            if not select.select([wire], [], [], BEAT_S)[0]:
-                yield _in_time(url, got, total, deadline_ns, clock), piece[:0]
+            if not asked.speaks():
+                yield asked.in_time(asked.clock(), got, total), piece[:0]
             continue
         data = piece[:length]
         for part in (data,) if chunks is None else chunks.payload(data):
             got += len(part)
             if got > total:
-                raise BadTransfer(f"GET {url}: more than {total} bytes came")
+                raise BadTransfer(f"{asked}: more than {total} bytes came")
             yield now, part
         if got < total and (length == 0 or (chunks is not None and chunks.ended)):
-            raise BadTransfer(f"GET {url}: the body ended after {got} of {total} bytes")
+            raise BadTransfer(f"{asked}: the body ended after {got} of {total} bytes")
 
 
 class _Chunks:
@@ -117,14 +173,3 @@ class _Chunks:
                 raise http.client.HTTPException(f"{self._line!r} is no chunk's size") from None
             self.ended, self._line = self._left == 0, b""
         return data[end or len(head) :]
-
-
-def _in_time(url: str, got: int, total: int, deadline_ns: int, clock: Callable[[], int]) -> int:
-    now = clock()
-    if now > deadline_ns:
-        raise BadTransfer(f"GET {url}: the deadline passed with {got} of {total} bytes")
-    return now
-
-
-def _left(deadline_ns: int, clock: Callable[[], int]) -> float:
-    return (deadline_ns - clock()) / 1e9

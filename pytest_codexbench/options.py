@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,8 +23,9 @@ from pytest_codexbench.matrix import (
 )
 from pytest_codexbench.matrixfile import read_matrix
 from pytest_codexbench.plan import parse_time
+from pytest_codexbench.programs import checked_program
 
-N = TypeVar("N", int, float)
+N = TypeVar("N", int, float, str)
 
 Asked = Callable[[str], str | None]
 """The value of an option by its name, as the user gave it anywhere; None where nobody did."""
@@ -71,6 +72,10 @@ OPTIONS = (
     Option("data", "DIR", "folder for the nodes' data while they run; default: the system's folder for such files"),
     Option("resume", "RUN", "go on with a run: its id or folder; 'latest' is the latest of the same plan"),
     Option("plan", "", "say what would run (cells, rounds, bytes, disk, memory, hours) and run nothing", flag=True),
+    Option(
+        "codex-bin", "PATH", "program of the Codex nodes; default: `codex` or `storage` on PATH, or a variant's bin"
+    ),
+    Option("ipfs-bin", "PATH", "Kubo's program; default: `ipfs` on PATH, or a variant's bin"),
     Option("deadline", "TIME", "how long a transfer may take, as in 90s; default: 60 s and 1 s for each MB"),
     Option("link", "RATE", "limit of each node's link in both directions, as in 100mbit; default: none"),
 )
@@ -124,6 +129,7 @@ def read_options(asked: Asked) -> Options:
     chosen, known = _matrix(text)
     if names := value("systems"):
         chosen = chosen.with_variants(_variants(names, known))
+    chosen = chosen.with_variants(tuple(with_programs(chosen.variants, value)))
     if link := value("link"):
         chosen = chosen.with_links((_checked("link", link, parse_rate),))
     if rounds := value("rounds"):
@@ -155,6 +161,7 @@ def read_options(asked: Asked) -> Options:
 
 _OPTION: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 DEFAULT_SYSTEMS = "bittorrent,http"
+BINS = ("codex", "ipfs")
 
 
 def _matrix(text: str) -> tuple[Matrix, Mapping[str, Variant]]:
@@ -174,6 +181,21 @@ def _variants(names: str, known: Mapping[str, Variant]) -> tuple[Variant, ...]:
         return tuple(variant_named(word, known) for word in words)
     except WrongInput as error:
         raise WrongInput(f"--cb-systems={names}: {error}") from error
+
+
+def with_programs(variants: Iterable[Variant], asked: Asked) -> Iterator[Variant]:
+    """The variants; those of Codex and IPFS that name no program of their own have the one that was asked for.
+
+    Raises:
+        WrongInput: if what was asked for is no program.
+    """
+    programs = {name: _checked(f"{name}-bin", text, checked_program) for name in BINS if (text := asked(f"{name}-bin"))}
+    for variant in variants:
+        program = programs.get(variant.system)
+        if program is None or variant.setting("bin"):
+            yield variant
+        else:
+            yield replace(variant, settings=tuple(sorted({**dict(variant.settings), "bin": program}.items())))
 
 
 def _checked(name: str, text: str, parse: Callable[[str], N]) -> N:

@@ -380,7 +380,8 @@ class Bench:
         self._events = Events(folder / FOLDER, name)
         workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
         options = self.options
-        terms = Terms(self.plan.rounds, self.plan.seed, options.deadline_s, options.budget_s, workers)
+        largest = max(options.matrix.sizes)
+        terms = Terms(self.plan.rounds, self.plan.seed, largest, options.deadline_s, options.budget_s, workers)
         journal = Journal(folder)
         return Campaign(self.backend, journal, terms, self.known, self._events.say, journal.read())
 

@@ -131,7 +131,8 @@ class Round:
     """Raw truth, one line of the journal; all that is shown is derived from these.
 
     ``seconds`` of the round as a whole: ``make_s``, ``start_skew_s``, ``round_s``. ``nodes`` are the counters of
-    every node over the measured part. ``flags`` are what makes it less than perfect, in words.
+    every node over the measured part. ``flags`` are what makes it less than perfect, in words; ``left_on`` are the
+    nodes that still held something of the file after its deletion: nothing more is measured on them.
     """
 
     cell: Cell
@@ -150,6 +151,7 @@ class Round:
     paired: str = "draw and time"
     also_ran: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    left_on: tuple[str, ...] = ()
     error: str | None = None
 
     @property
@@ -189,6 +191,7 @@ class Round:
             "paired": self.paired,
             "also_ran": list(self.also_ran),
             "flags": list(self.flags),
+            "left_on": list(self.left_on),
             "error": self.error,
             "transfers": [transfer.to_json() for transfer in self.transfers],
             "nodes": {name: counters.to_json() for name, counters in self.nodes.items()},
@@ -207,6 +210,7 @@ class Round:
             environment=Environment.from_json(data["environment"]),
             also_ran=tuple(data["also_ran"]),
             flags=tuple(data["flags"]),
+            left_on=tuple(data.get("left_on", ())),
             error=data["error"],
             **{name: data[name] for name in plain},
         )

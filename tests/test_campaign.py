@@ -36,8 +36,8 @@ class Small(Local):
         return Room(room.disk, self.memory, room.where)
 
     @contextmanager
-    def cluster(self, shape: Shape, say: Callable[[str], None]) -> Iterator[Cluster]:
-        with super().cluster(shape, say) as cluster:
+    def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> Iterator[Cluster]:
+        with super().cluster(shape, say, largest) as cluster:
             self.up.add(shape)
             self.together.append(len(self.up))
             yield cluster
@@ -93,10 +93,10 @@ class Failing(Small):
     """A machine on which no cluster comes up after the first one."""
 
     @contextmanager
-    def cluster(self, shape: Shape, say: Callable[[str], None]) -> Iterator[Cluster]:
+    def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> Iterator[Cluster]:
         if self.together:
             raise PermissionError(13, "Permission denied", "/data")
-        with super().cluster(shape, say) as cluster:
+        with super().cluster(shape, say, largest) as cluster:
             yield cluster
 
 

@@ -26,12 +26,15 @@ def main() -> None:
     parser.add_argument("--address", default=os.environ.get("CODEXBENCH_ADDRESS"), help="the node's own address")
     parser.add_argument("--settings", type=json.loads, default={}, help="the variant's settings as JSON")
     parser.add_argument("--services", type=json.loads, default={}, help="URL by name of the cluster's services as JSON")
+    parser.add_argument("--largest", type=int, default=10**9, help="size in bytes of the largest file to come")
     options = parser.parse_args()
     if not options.address:
         parser.error("--address, or the environment variable CODEXBENCH_ADDRESS, is needed")
 
     token = token_from_environment()
-    place = Place(options.name, options.address, options.folder, token, options.settings, options.services)
+    place = Place(
+        options.name, options.address, options.folder, token, options.settings, options.services, options.largest
+    )
     process = NodeProcess(options.log)
     agent = Agent(find(options.system), place, process, wire_from_env(os.environ))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,11 +24,12 @@ Heard = Callable[[str, Message], None]
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """The end of one transfer: its record, and where the bytes are or what their digest was."""
+    """The end of one transfer: its record, and where the bytes are, who gives them back, or what their digest was."""
 
     transfer: Transfer
-    digest: str | None
-    path: str | None
+    digest: str | None = None
+    path: str | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +63,21 @@ class Node:
             "deadline_s": deadline_s,
         }
         told = self._finish("fetch", request, lambda line: heard(self.name, line), deadline_s + SILENCE_S)
-        return Download(Transfer.from_json(told["transfer"]), told["digest"], told["path"])
+        return Download(Transfer.from_json(told["transfer"]), told["digest"], told["path"], told["url"])
 
-    def check(self, path: str, size: int = 0) -> tuple[str, int]:
-        """Digest and size of a fetched file; ``size`` is what it should be, for the time it takes to read it."""
-        told = self._finish("check", {"path": path}, deadline_s=VERB_S + size / SLOWEST_DISK)
-        return told["digest"], told["size"]
+    def check(self, download: Download, size: int = 0) -> str | None:
+        """Digest of what was fetched; ``size`` is what it should be, for the time it takes to read it."""
+        if download.digest is not None:
+            return download.digest
+        deadline_s = VERB_S + size / SLOWEST_DISK
+        request = {"url": download.url, "path": download.path, "size": size, "deadline_s": deadline_s}
+        return str(self._finish("check", request, deadline_s=deadline_s + SILENCE_S)["digest"])
 
-    def delete(self, name: str, handle: Handle | None) -> bool:
-        """Delete the file; whether it is gone."""
+    def delete(self, name: str, handle: Handle | None, size: int = 0) -> bool:
+        """Delete the file of ``size`` bytes; whether it is gone."""
         told = {} if handle is None else {"handle": {"id": handle.id, "ticket": handle.ticket}}
-        return bool(self._finish("delete", {"name": name, **told})["gone"])
+        request = {"name": name, **told}
+        return bool(self._finish("delete", request, deadline_s=2 * VERB_S + size / SLOWEST_DISK)["gone"])
 
     def drop_cache(self) -> bool:
         """Take all it stores out of the page cache; whether that worked."""

@@ -14,7 +14,8 @@ from pytest_codexbench.agent import probe
 from pytest_codexbench.agent.process import NodeProcess
 from pytest_codexbench.agent.wire import Wire
 from pytest_codexbench.errors import AgentError, BadTransfer, BenchError, NotReady, WrongInput
-from pytest_codexbench.payload import Payload, digest_of_file, drop_cache
+from pytest_codexbench.httpbody import read_body
+from pytest_codexbench.payload import Hasher, Payload, digest_of_file, drop_cache
 from pytest_codexbench.records import FAILED, LATE, OK, Counters, Transfer
 from pytest_codexbench.rpc import Message, Verb
 from pytest_codexbench.systems import Arrival, Contact, Driver, Fetched, Handle, Place, System, Want
@@ -105,7 +106,7 @@ class Agent:
         start_ns = time.perf_counter_ns()
         want = Want(handle, size, request["sources"], request["position"], start_ns, start_ns + int(deadline_s * 1e9))
         yield {"started": True}
-        watches = {view: Watch(size) for view in self.system.views}
+        watches = {view: Watch(size) for view in self.driver.views}
         seconds: dict[str, float] = {}
         fetched, outcome, error = None, OK, None
         try:
@@ -124,9 +125,9 @@ class Agent:
         timelines: dict[str, Timeline] = {view: watch.timeline() for view, watch in watches.items()}
         log_tail = self.process.tail() if error else None
         record = Transfer(self.place.name, "download", outcome, timelines, seconds, error, log_tail)
-        done: Message = {"transfer": record.to_json(), "digest": None, "path": None}
+        done: Message = {"transfer": record.to_json(), "digest": None, "path": None, "url": None}
         if fetched is not None:
-            done.update(digest=fetched.digest, path=str(fetched.path) if fetched.path else None)
+            done.update(digest=fetched.digest, path=str(fetched.path) if fetched.path else None, url=fetched.url)
         yield {"done": done}
 
     def _follow(
@@ -156,7 +157,9 @@ class Agent:
             arrivals.close()
 
     def check(self, request: Message) -> Message:
-        """The digest and size of a fetched file, read from the disk."""
+        """The digest and size of a fetched file, read from the disk, or as its node gives it back."""
+        if url := request.get("url"):
+            return self._given_back(str(url), int(_number(request, "size")), _number(request, "deadline_s"))
         path = Path(request["path"])
         if not path.resolve().is_relative_to(self.place.folder.resolve()):
             raise WrongInput(f"path {str(path)!r} is not one of this node's")
@@ -165,14 +168,23 @@ class Agent:
         except OSError as error:
             raise BadTransfer(f"{self._name()} cannot read what it fetched: {error}") from error
 
+    def _given_back(self, url: str, size: int, deadline_s: float) -> Message:
+        hasher, got = Hasher(), 0
+        with _Blamed(self):
+            for _, piece in read_body(url, size, time.perf_counter_ns() + int(deadline_s * 1e9)):
+                hasher.update(piece)
+                got += len(piece)
+        return {"digest": hasher.hexdigest(), "size": got}
+
     def delete(self, request: Message) -> Message:
         """Forget the file: whether it is gone from the node and from the disk."""
         self._file(request).unlink(missing_ok=True)
-        if "handle" not in request or not self.process.running:
+        if not self.process.running:
             return {"gone": True}
-        handle = Handle(**request["handle"])
+        handle = Handle(**request["handle"]) if "handle" in request else None
         with _Blamed(self):
-            self.driver.delete(handle)
+            if handle is not None:
+                self.driver.delete(handle)
             return {"gone": not self.driver.holds(handle)}
 
     def drop_cache(self, _: Message) -> Message:
@@ -185,7 +197,7 @@ class Agent:
         rx, tx = self.wire.read() if self.wire else (None, None)
         try:
             traffic = self.driver.traffic() if self.process.running else None
-        except AgentError:  # a node that is just going down cannot tell; its end is told elsewhere
+        except BenchError:  # a node that is just going down cannot tell; its end is told elsewhere
             traffic = None
         return Counters(
             wire_rx_bytes=rx,
@@ -244,13 +256,13 @@ class Agent:
 
     def told(self, error: BenchError) -> str:
         """The error, and that the node is gone if that is why."""
-        if not self.process.gone(within_s=END_S):
-            return str(error)
-        return f"{self._name()} {self.process.state()}: {error}"
+        state = f" {self.process.state()}" if self.process.gone(within_s=END_S) else ""
+        told = str(error)
+        return told if not state and self._name() in told else f"{self._name()}{state}: {told}"
 
 
 class _Blamed:
-    """An error inside that comes from a node which is gone says so."""
+    """An error inside names the node, says so if it is gone, and brings the end of its log."""
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
@@ -259,7 +271,7 @@ class _Blamed:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, BenchError) and self.agent.process.gone(within_s=END_S):
+        if isinstance(error, BenchError):
             raise BadTransfer(f"{self.agent.told(error)}; {self.agent.log_end()}") from error
 
 

@@ -34,8 +34,10 @@ class Backend(Protocol):
 
     name: str
 
-    def cluster(self, shape: Shape, say: Callable[[str], None]) -> AbstractContextManager[Cluster]:
+    def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> AbstractContextManager[Cluster]:
         """Nodes of that shape, ready; gone when the block is left. ``say`` hears how far it is.
+
+        No file will have more than ``largest`` bytes.
 
         Raises:
             NotReady: if it does not come up in time; names the node and the end of its log.

@@ -92,7 +92,7 @@ class Local:
         return None
 
     @contextmanager
-    def cluster(self, shape: Shape, say: Callable[[str], None]) -> Iterator[Cluster]:
+    def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> Iterator[Cluster]:
         """See ``Backend.cluster``."""
         try:
             folder = Path(tempfile.mkdtemp(prefix="codexbench-", dir=self.root))
@@ -102,7 +102,7 @@ class Local:
             folder.rmdir()
             raise NotReady(f"{folder} is too long a path for sockets; set TMPDIR or --cb-data to a shorter one")
         system = find(shape.variant.system)
-        launch = _Launch(shape, system, folder, self.logs / str(shape), self._token, self._isolation[0])
+        launch = _Launch(shape, system, folder, self.logs / str(shape), self._token, self._isolation[0], largest)
         try:
             with launch.warden(self._isolation[0]):
                 nodes = launch.nodes(say)
@@ -119,8 +119,9 @@ class _Launch:
     """The bringing up of one cluster."""
 
     def __init__(
-        self, shape: Shape, system: System, folder: Path, logs: Path, token: str, prefix: Sequence[str]
+        self, shape: Shape, system: System, folder: Path, logs: Path, token: str, prefix: Sequence[str], largest: int
     ) -> None:
+        self.largest = largest
         self.shape, self.system, self.folder, self.logs, self.token = shape, system, folder, logs, token
         self.isolated = bool(prefix)
         # once set, nobody waits for an agent any more: after a Ctrl-C the interpreter would wait for who does
@@ -188,7 +189,7 @@ class _Launch:
             argv = [sys.executable, "-m", "pytest_codexbench.agent", "--name", name, "--listen", self._url(name)]
             argv += ["--system", self.system.name, "--settings", json.dumps(dict(self.shape.variant.settings))]
             argv += ["--folder", f"{self.folder}/{name}", "--log", f"{self.logs / name}.log"]
-            argv += ["--services", json.dumps(services)]
+            argv += ["--services", json.dumps(services), "--largest", str(self.largest)]
             yield self._process(f"{name}.agent", argv, seat)
 
     def _process(self, name: str, argv: Sequence[str], seat: int | None) -> dict[str, Any]:

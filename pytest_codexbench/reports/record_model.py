@@ -104,6 +104,7 @@ class Round(Part):
     paired: str
     also_ran: list[str]
     flags: list[str]
+    left_on: list[str] = Field(default=[], description="nodes that still held something of the file afterwards")
     error: str | None
     transfers: list[Transfer]
     nodes: dict[str, Counters]

@@ -22,7 +22,10 @@ Contact = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one node lives: its name, its address, a folder of its own, the cluster's services by name (URLs)."""
+    """Where one node lives: its name, its address, a folder of its own, the cluster's services by name (URLs).
+
+    ``largest`` is the size in bytes of the largest file that it will have to hold, one at a time.
+    """
 
     name: str
     address: str
@@ -30,6 +33,7 @@ class Place:
     token: str
     settings: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     services: Mapping[str, str] = field(default_factory=dict)
+    largest: int = 10**9
 
     @property
     def control(self) -> str:
@@ -90,10 +94,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The end of a fetch: the file, or its digest where the bytes were only read through."""
+    """The end of a fetch: the file, its digest where the bytes were read through, or a URL that gives them back."""
 
     path: Path | None = None
     digest: str | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,10 @@ class Traffic:
 
 class Driver(Protocol):
     """One node, as the agent beside it drives it. Every method ends in time, or raises a ``BenchError``."""
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that its arrivals tell: some or all of the system's."""
 
     def command(self, bootstrap: Sequence[Contact]) -> Command:
         """How to start the node's program; ``bootstrap`` are contacts of nodes that run already."""
@@ -129,8 +138,8 @@ class Driver(Protocol):
     def delete(self, handle: Handle) -> None:
         """Make the node forget the file and free its room. No error if it has none."""
 
-    def holds(self, handle: Handle) -> bool:
-        """Whether the node still has anything of the file."""
+    def holds(self, handle: Handle | None) -> bool:
+        """Whether the node still has anything of the file; None stands for one whose publishing broke off."""
 
     def traffic(self) -> Traffic:
         """Its counters since it was started."""
@@ -139,6 +148,7 @@ class Driver(Protocol):
 class System(Protocol):
     """One storage network: how to start a node and how to use one.
 
+    ``views`` are all that some variant of it can tell.
     ``needs_bootstrap`` says that all nodes but the first need the first one's contact to start.
     ``copies`` says that publishing copies the bytes into the network; without it there is no upload to compare.
     """

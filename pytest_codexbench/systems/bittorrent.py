@@ -83,6 +83,8 @@ class Bittorrent:
 class BittorrentNode:
     """Drives one node of ``pytest_codexbench.nodes.bittorrent``."""
 
+    views = Bittorrent.views
+
     def __init__(self, place: Place) -> None:
         self.place = place
         self._versions: Mapping[str, str] = {}
@@ -129,14 +131,14 @@ class BittorrentNode:
     def fetch(self, want: Want) -> Generator[Arrival, None, Fetched]:
         """Have the node fetch the torrent's file from whoever the tracker tells of."""
         request = {"ticket": want.handle.ticket, "folder": str(self.place.data)}
-        received, held = 0, dict.fromkeys(Bittorrent.views, 0)
+        received, held = 0, dict.fromkeys(self.views, 0)
         for line in stream(self.place.control, "fetch", request, token=self.place.token):
             if "done" in line:
                 return Fetched(Path(line["path"]))
             if "first_block" in line:
                 yield Arrival(line["t_ns"], received, held, news="first_block_s")
                 continue
-            received, held = line["received"], {view: line[view] for view in Bittorrent.views}
+            received, held = line["received"], {view: line[view] for view in self.views}
             yield Arrival(line["t_ns"], received, held)
         raise BadTransfer(f"{self.place.name}: the node's answer ended before the fetch did")
 
@@ -144,9 +146,10 @@ class BittorrentNode:
         """Remove the torrent with its files."""
         call(self.place.control, "forget", {"id": handle.id}, token=self.place.token, timeout_s=60)
 
-    def holds(self, handle: Handle) -> bool:
+    def holds(self, handle: Handle | None) -> bool:
         """Whether the session still has the torrent."""
-        return bool(call(self.place.control, "holds", {"id": handle.id}, token=self.place.token)["holds"])
+        request = {"id": handle.id} if handle else None
+        return request is not None and bool(call(self.place.control, "holds", request, token=self.place.token)["holds"])
 
     def traffic(self) -> Traffic:
         """The session's own counters."""

@@ -71,6 +71,8 @@ class Http:
 class HttpNode:
     """Drives one node of ``pytest_codexbench.nodes.http``."""
 
+    views = Http.views
+
     def __init__(self, place: Place) -> None:
         self.place = place
         self._origin = ""
@@ -127,7 +129,7 @@ class HttpNode:
         for line in stream(self.place.control, "fetch", request, token=self.place.token):
             if "done" in line:
                 return Fetched(Path(line["path"]))
-            yield Arrival(line["t_ns"], line["received"], {view: int(line["held"]) for view in Http.views})
+            yield Arrival(line["t_ns"], line["received"], {view: int(line["held"]) for view in self.views})
         raise BadTransfer(f"{self.place.name}: the node's answer ended before the fetch did")
 
     def delete(self, handle: Handle) -> None:
@@ -140,9 +142,10 @@ class HttpNode:
             except (OSError, http.client.HTTPException) as error:
                 raise AgentError(f"DELETE {self._origin}/{handle.id}: {error}") from error
 
-    def holds(self, handle: Handle) -> bool:
+    def holds(self, handle: Handle | None) -> bool:
         """Whether the file is in its store."""
-        return bool(call(self.place.control, "holds", {"name": handle.id}, token=self.place.token)["holds"])
+        request = {"name": handle.id} if handle else None
+        return request is not None and bool(call(self.place.control, "holds", request, token=self.place.token)["holds"])
 
     def traffic(self) -> Traffic:
         """Bytes of files in and out."""

@@ -1,0 +1,81 @@
+"""Programs of others: where they are, and what they say of themselves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+
+from pytest_codexbench.errors import WrongInput
+from pytest_codexbench.matrix import Variant
+
+ANSWER_S = 20.0
+
+
+def program_of(variant: Variant, names: Sequence[str]) -> str | None:
+    """The path of a variant's program: its ``bin``, else the first of ``names`` on PATH; None without one."""
+    given = variant.setting("bin")
+    found = (shutil.which(name) for name in ([given] if given else names))
+    return next((os.path.realpath(path) for path in found if path), None)
+
+
+def wrong_program(variant: Variant) -> str | None:
+    """What is wrong with a variant's ``bin``; None if it is a program or is not given."""
+    given = variant.setting("bin")
+    if given and shutil.which(given) is None:
+        return f"bin = {given!r}: {'not an executable program' if Path(given).exists() else 'no such program'}"
+    return None
+
+
+def no_program(system: str, names: Sequence[str]) -> str:
+    """That there is none, with the ways out."""
+    quoted = " or ".join(f"`{name}`" for name in names)
+    return (
+        f"no {quoted} program on PATH; give --cb-{system}-bin=PATH, codexbench_{system}_bin in an ini file, or bin = "
+        f"'PATH' below [systems.{system}] in a matrix file"
+    )
+
+
+def checked_program(text: str) -> str:
+    """The absolute path of an executable program.
+
+    Raises:
+        WrongInput: if it is none.
+    """
+    path = Path(text).absolute()
+    if not path.is_file():
+        raise WrongInput("no such file")
+    if not os.access(path, os.X_OK):
+        raise WrongInput("not an executable program")
+    return str(path)
+
+
+@cache
+def output_of(program: str, *arguments: str) -> str:
+    """What a program prints; empty if it cannot be run or does not end in time."""
+    try:
+        run = subprocess.run(
+            [program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=ANSWER_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout.decode(errors="replace")
+
+
+def free_ports(address: str, *kinds: socket.SocketKind) -> list[int]:
+    """Ports that nobody has at ``address`` just now, one a kind, for a program that cannot choose and tell."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket(type=kind)) for kind in kinds]
+        for probe in probes:
+            probe.bind((address, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
