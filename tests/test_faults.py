@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -118,17 +119,18 @@ def test_one_systems_trouble_leaves_the_others_alone(bench: Bench) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+def small_disk() -> Iterator[Callable[[str], Path]]:
     """Mounts file systems of a few megabytes; needs root."""
     mounted: list[Path] = []
 
     def mount(size: str) -> Path:
         if os.geteuid():
             pytest.skip("only root mounts a file system")
-        path = tmp_path / f"disk{len(mounted)}"
-        path.mkdir()
+        # a short path: sockets are made below it
+        path = Path(tempfile.mkdtemp(prefix="disk-"))
         done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=False)
         if done.returncode:
+            path.rmdir()
             pytest.skip("mount is not allowed here")
         mounted.append(path)
         return path
@@ -136,6 +138,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     for path in mounted:
         subprocess.run(["umount", "-l", path], check=True)
+        path.rmdir()
 
 
 def test_a_full_disk_under_the_nodes_says_so(fault: Fault, small_disk: Callable[[str], Path]) -> None:

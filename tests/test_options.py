@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.matrix import BUILT_IN, Variant
-from pytest_codexbench.options import OPTIONS, Options, read_options
+from pytest_codexbench.options import OPTIONS, Options, read_options, with_programs
 from pytest_codexbench.plugin import _asked
 
 
@@ -56,17 +57,18 @@ def test_every_option_can_be_given_in_three_ways(
     name = str(getattr(option, "name", ""))
     flag = name == "plan"
     argument = f"--{'' if name == 'matrix' else 'cb-'}{name}"
+    key = f"codexbench_{name.replace('-', '_')}"
     value = "1" if flag else "x"
     config = pytester.parseconfig(argument if flag else f"{argument}=x")
     assert value == _asked(config, name)
 
-    monkeypatch.setenv(f"CODEXBENCH_{name.upper()}", value)
+    monkeypatch.setenv(key.upper(), value)
     assert value == _asked(pytester.parseconfig(), name)
 
-    monkeypatch.delenv(f"CODEXBENCH_{name.upper()}")
+    monkeypatch.delenv(key.upper())
     assert _asked(pytester.parseconfig(), name) is None
 
-    pytester.makeini(f"[pytest]\ncodexbench_{name} = {value}")
+    pytester.makeini(f"[pytest]\n{key} = {value}")
     assert value == _asked(pytester.parseconfig(), name)
 
 
@@ -254,3 +256,18 @@ def test_any_options_are_whole_or_refused(given: Mapping[str, str]) -> None:
     for seconds in (found.budget_s, found.deadline_s):
         assert seconds is None or 0 < seconds < math.inf
     assert found.lines()
+
+
+def test_programs_that_are_asked_for_are_checked_and_used(tmp_path: Path) -> None:
+    """A program goes to the variants of its system that name none; one that is none is refused, with the option."""
+    program = tmp_path / "codex"
+    program.touch(mode=0o755)
+    asked = {"codex-bin": str(program)}
+    own = Variant("codex.mine", "codex", (("bin", "/opt/mine"),))
+
+    given = list(with_programs([BUILT_IN["codex"], own, BUILT_IN["http"]], asked.get))
+
+    assert [str(program), "/opt/mine", ""] == [variant.setting("bin") for variant in given]
+    for text, why in ((str(tmp_path / "absent"), "no such file"), (str(tmp_path), "no such file")):
+        with pytest.raises(WrongInput, match=f"--cb-ipfs-bin={re.escape(text)}: {why}"):
+            list(with_programs([], {"ipfs-bin": text}.get))

@@ -151,6 +151,7 @@ rounds = st.builds(
     texts,
     st.lists(texts, max_size=2).map(tuple),
     st.lists(texts, max_size=2).map(tuple),
+    st.lists(texts, max_size=2).map(tuple),
     st.none() | texts,
 )
 
