@@ -7,12 +7,14 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import NoReturn
 
-from pytest_codexbench.agent.process import NodeProcess
+from pytest_codexbench.agent.neighbour import Neighbour
+from pytest_codexbench.agent.process import NodeProcess, Program
 from pytest_codexbench.agent.server import Agent
 from pytest_codexbench.agent.wire import wire_from_env
 from pytest_codexbench.rpc import Server, token_from_environment
-from pytest_codexbench.systems import Place, find
+from pytest_codexbench.systems import Command, Place, find
 
 
 def main() -> None:
@@ -27,21 +29,42 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, default={}, help="the variant's settings as JSON")
     parser.add_argument("--services", type=json.loads, default={}, help="URL by name of the cluster's services as JSON")
     parser.add_argument("--largest", type=int, default=10**9, help="size in bytes of the largest file to come")
+    parser.add_argument(
+        "--beside",
+        type=json.loads,
+        metavar="PORTS",
+        help="the node runs in a container beside this one, at these ports by name as JSON",
+    )
+    parser.add_argument("--become", action="store_true", help="be the node's program itself, for a container beside")
     options = parser.parse_args()
     if not options.address:
         parser.error("--address, or the environment variable CODEXBENCH_ADDRESS, is needed")
 
     token = token_from_environment()
     place = Place(
-        options.name, options.address, options.folder, token, options.settings, options.services, options.largest
+        name=options.name,
+        address=options.address,
+        folder=options.folder,
+        token=token,
+        settings=options.settings,
+        services=options.services,
+        largest=options.largest,
+        ports=options.beside or {},
     )
-    process = NodeProcess(options.log)
+    if options.become:
+        become(find(options.system).driver(place).command([]))
+    process: Program = NodeProcess(options.log) if options.beside is None else Neighbour()
     agent = Agent(find(options.system), place, process, wire_from_env(os.environ))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.close())
     Server(options.listen, token, agent.verbs()).start()
     process.serve_starts()
     process.stop(grace_s=1)
+
+
+def become(command: Command) -> NoReturn:
+    """Run a node's program in place of this one."""
+    os.execvpe(command.argv[0], command.argv, {**os.environ, **command.env})  # noqa: S606 - an argument list, no shell
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import queue
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -19,6 +20,41 @@ from pytest_codexbench.systems import Command
 
 TAIL_BYTES = 4000
 STOP_S = 10.0
+
+
+class Program(Protocol):
+    """The node's program, started by the agent or found beside it."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+
+    def start(self, command: Callable[[], Command], folder: Path) -> None:
+        """Start it, or find it; raises ``NotReady``."""
+
+    def gone(self, within_s: float) -> bool:
+        """Whether it has ended or does so in that time: a broken connection may be seen before its end."""
+
+    def state(self) -> str:
+        """What became of it, in words."""
+
+    def tail(self) -> str:
+        """The end of its log; empty where somebody else keeps that."""
+
+    def usage(self) -> Usage | None:
+        """What it and its children took; None when it is gone."""
+
+    def reset_peak(self) -> bool:
+        """Count the peak of memory from now on; whether the kernel allowed it."""
+
+    def stop(self, grace_s: float = STOP_S) -> str:
+        """End it, where that is ours to do; how it ended, in words."""
+
+    def serve_starts(self) -> None:
+        """Do what only the main thread can, until ``close``."""
+
+    def close(self) -> None:
+        """End ``serve_starts``."""
 
 
 @dataclass(slots=True)
@@ -55,16 +91,17 @@ class NodeProcess:
         """End ``serve_starts``."""
         self._wishes.put(None)
 
-    def start(self, command: Command, folder: Path) -> None:
+    def start(self, command: Callable[[], Command], folder: Path) -> None:
         """Run the program in ``folder``, its output added to the log.
 
         Raises:
             NotReady: if the system refuses to run it.
         """
         answer: queue.Queue[BaseException | None] = queue.Queue()
-        self._wishes.put((command, folder, answer))
+        wanted = command()
+        self._wishes.put((wanted, folder, answer))
         if error := answer.get():
-            raise NotReady(f"{command.argv[0]} could not be started: {error}")
+            raise NotReady(f"{wanted.argv[0]} could not be started: {error}")
 
     def _start(self, command: Command, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,36 +143,24 @@ class NodeProcess:
 
     def usage(self) -> Usage | None:
         """Processor time and peak of resident memory of the program and its children; None when it is gone."""
-        cpu_s, peak = 0.0, 0
-        try:
-            for process in self._family():
-                times = process.cpu_times()
-                cpu_s += times.user + times.system
-                peak += _peak_of(process)
-        except psutil.Error:
-            return None
-        return Usage(cpu_s, peak)
+        first = self._first()
+        return None if first is None else family_usage(first)
 
     def reset_peak(self) -> bool:
         """Count the peak of memory from now on; whether the kernel allowed it."""
-        try:
-            for process in self._family():
-                Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")
-        except (OSError, psutil.Error):
-            return False
-        return True
+        first = self._first()
+        return first is not None and family_reset(first)
 
-    def _family(self) -> list[psutil.Process]:
-        if self._process is None:
-            raise psutil.NoSuchProcess(0)
-        first = psutil.Process(self._process.pid)
-        return [first, *first.children(recursive=True)]
+    def _first(self) -> psutil.Process | None:
+        with suppress(psutil.Error):
+            return psutil.Process(self._process.pid) if self._process is not None else None
+        return None
 
     def stop(self, grace_s: float = STOP_S) -> str:
         """End it with SIGTERM, after ``grace_s`` seconds with SIGKILL; how it ended, in words."""
-        if self._process is not None and self.running:
+        if self._process is not None and (first := self._first()) and self.running:
             with suppress(psutil.Error):
-                family = self._family()
+                family = _family(first)
                 self._process.terminate()
                 _, left = psutil.wait_procs(family, timeout=grace_s)
                 for process in left:
@@ -143,6 +168,33 @@ class NodeProcess:
             with suppress(subprocess.TimeoutExpired):  # a hung disk holds even a killed process
                 self._process.wait(STOP_S)
         return self.state()
+
+
+def family_usage(first: psutil.Process) -> Usage | None:
+    """Processor time and peak of resident memory of a process and its children; None when it is gone."""
+    cpu_s, peak = 0.0, 0
+    try:
+        for process in _family(first):
+            times = process.cpu_times()
+            cpu_s += times.user + times.system
+            peak += _peak_of(process)
+    except psutil.Error:
+        return None
+    return Usage(cpu_s, peak)
+
+
+def family_reset(first: psutil.Process) -> bool:
+    """Count the peak of memory of a process and its children from now on; whether the kernel allowed it."""
+    try:
+        for process in _family(first):
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")
+    except (OSError, psutil.Error):
+        return False
+    return True
+
+
+def _family(first: psutil.Process) -> list[psutil.Process]:
+    return [first, *first.children(recursive=True)]
 
 
 def _peak_of(process: psutil.Process) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pytest_codexbench.agent import probe
-from pytest_codexbench.agent.process import NodeProcess
+from pytest_codexbench.agent.process import Program
 from pytest_codexbench.agent.wire import Wire
 from pytest_codexbench.errors import AgentError, BadTransfer, BenchError, NotReady, WrongInput
 from pytest_codexbench.httpbody import read_body
@@ -30,7 +30,7 @@ END_S = 0.5
 class Agent:
     """One node's agent. Long verbs answer in lines: a beat at least once a second, then ``done``."""
 
-    def __init__(self, system: System, place: Place, process: NodeProcess, wire: Wire | None) -> None:
+    def __init__(self, system: System, place: Place, process: Program, wire: Wire | None) -> None:
         self.place, self.process, self.wire = place, process, wire
         self.system = system
         self.driver: Driver = system.driver(place)
@@ -60,7 +60,7 @@ class Agent:
         deadline_s = _number(request, "deadline_s")
         begun = time.perf_counter()
         if not self.process.running:
-            self.process.start(self.driver.command(request.get("bootstrap", [])), self.place.data)
+            self.process.start(lambda: self.driver.command(request.get("bootstrap", [])), self.place.data)
         while (contact := self.driver.ready()) is None:
             if not self.process.running:
                 raise NotReady(f"{self._name()} {self.process.state()} before it was ready; {self.log_end()}")

@@ -24,7 +24,8 @@ Contact = Mapping[str, str]
 class Place:
     """Where one node lives: its name, its address, a folder of its own, the cluster's services by name (URLs).
 
-    ``largest`` is the size in bytes of the largest file that it will have to hold, one at a time.
+    ``largest`` is the size in bytes of the largest file that it will have to hold, one at a time. ``ports`` are those
+    of a program that others started, in a container beside the agent; empty where the driver starts it and chooses.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Place:
     settings: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     services: Mapping[str, str] = field(default_factory=dict)
     largest: int = 10**9
+    ports: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def control(self) -> str:

@@ -125,7 +125,8 @@ class CodexNode:
         self.background = place.settings.get("download") == "background"
         self.views = (AVAILABLE,) if self.background else (CONTIGUOUS,)
         self._generation: Generation | None = None
-        self._root = self._metrics = ""
+        # a program that others started is asked at the Pod's own loopback address
+        self._root, self._metrics = (f"http://127.0.0.1:{place.ports.get(name)}" for name in ("api", "metrics"))
         self._versions: Mapping[str, str] = {}
 
     @property

@@ -92,7 +92,8 @@ class IpfsNode:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._api = Api("")
+        # a program that others started is asked at the Pod's own loopback address
+        self._api = Api(f"http://127.0.0.1:{place.ports.get('api')}/api/v0")
         self._empty = 0
         self._versions: Mapping[str, str] = {}
 
