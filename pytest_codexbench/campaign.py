@@ -217,6 +217,8 @@ class Campaign:
             deadline_s=deadline_s(cell.size, self.terms.deadline_s),
             paired=paired,
             also_ran=tuple(str(shape) for shape in self._up if shape != cell.shape),
+            relays=self.needs(cell).relays,
+            copies=find(cell.shape.variant.system).copies,
             heard=_thinned(self.say),
         )
         round_ = RUNS[cell.kind](cell, drawn, setting)

@@ -81,7 +81,11 @@ def _systems(options: argparse.Namespace) -> None:
         )
 
     for name in names():
-        system = find(name)
+        try:
+            system = find(name)
+        except WrongInput as error:
+            print(f"{name:12} {error}")
+            continue
         variants = [v for v in BUILT_IN.values() if v.system == name] or [variant_named(name, BUILT_IN)]
         variants = list(with_programs(variants, asked))
         missing = system.missing(variants[0])

@@ -37,6 +37,8 @@ class Setting:
     deadline_s: float
     paired: str = "draw and time"
     also_ran: tuple[str, ...] = ()
+    relays: bool = True
+    copies: bool = True
     heard: Heard = field(default=lambda name, line: None)
 
 
@@ -105,6 +107,8 @@ class _Course:
             also_ran=self.setting.also_ran,
             flags=tuple(self.flags),
             left_on=tuple(self.left_on),
+            relays=self.setting.relays,
+            copies=self.setting.copies,
             error=error,
         )
 
@@ -159,7 +163,7 @@ class _Course:
 
             def heard(name: str, line: Message) -> None:
                 moments.answered(line)
-                if "t_s" in line:
+                if "t_s" in line or "view" in line:
                     seen.append(line)
                 self.setting.heard(name, line)
 
@@ -204,16 +208,18 @@ class _Course:
 
     def _forget(self) -> None:
         """Delete everywhere, and look that it is gone."""
-        for node, gone in zip(self.setting.nodes, each(self.setting.nodes, self._forgotten), strict=True):
-            if not gone:
+        for node, why in zip(self.setting.nodes, each(self.setting.nodes, self._kept), strict=True):
+            if why is not None:
                 self.left_on.append(node.name)
-                self.flags.append(f"{node.name} still held the file after its deletion")
+                self.flags.append(f"{node.name} still held the file after its deletion{why}")
 
-    def _forgotten(self, node: Node) -> bool:
+    def _kept(self, node: Node) -> str | None:
+        """Why a node may still hold something; empty if it gives no reason, None if it holds nothing."""
         try:
-            return node.delete(self.name, self.handles.get(node.name, self.handle), self.cell.size)
-        except BenchError:
-            return False
+            gone = node.delete(self.name, self.handles.get(node.name, self.handle), self.cell.size)
+        except BenchError as error:
+            return f" ({error})"
+        return None if gone else ""
 
 
 def _fetch_everywhere(course: _Course) -> None:
@@ -249,10 +255,10 @@ def _checked(node: Node, download: Download, digest: str, cell: Cell) -> Transfe
 
 def _lost(node: Node, size: int, seen: Sequence[Message], error: AgentError) -> Transfer:
     """The record of a transfer whose agent went away: what it had told until then."""
-    watch = Watch(size)
-    for line in seen:
+    watch, view = Watch(size), seen[0]["view"] if seen else ""
+    for line in seen[1:]:
         watch.see(Sample(int(line["t_s"] * 1e9), line["received"], line["held"]))
-    timelines = {"available": watch.timeline()} if seen else {}
+    timelines = {view: watch.timeline()} if len(seen) > 1 else {}
     return Transfer(node.name, "download", FAILED, timelines, error=f"the agent of {node.name} was lost: {error}")
 
 

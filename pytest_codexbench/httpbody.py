@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import re
 import select
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from urllib.parse import urlsplit
 
 from pytest_codexbench.errors import BadTransfer
@@ -16,6 +17,22 @@ PIECE = 1 << 20
 # How long a read may wait before the reader says that it is still there.
 BEAT_S = 1.0
 LONGEST_LINE = 4096
+LONGEST_HEAD, HEAD_END = 1 << 16, re.compile(rb"\n\r?\n")
+BEGINNING = 300
+
+
+def beginning(response: http.client.HTTPResponse) -> bytes:
+    """What is shown of a refusal's body: its first 300 bytes, or as many as come before it breaks off."""
+    body = b""
+    with suppress(OSError, http.client.HTTPException):
+        while len(body) < BEGINNING and (piece := response.read1(BEGINNING - len(body))):
+            body += piece
+    return body
+
+
+def reason(error: Exception) -> str:
+    """An error's kind, and its text as far as it can be read: http.client quotes whole lines of what it got."""
+    return f"{type(error).__name__}: {str(error)[:BEGINNING].strip()}"
 
 
 def read_body(
@@ -74,6 +91,7 @@ class _Asked:
         self.connection.blocksize = PIECE
         self.target = f"{parts.path}?{parts.query}" if parts.query else parts.path
         self.wire: socket.socket  # once the request is sent
+        self._seen = 0
 
     def __str__(self) -> str:
         return f"{self.method} {self.url}"
@@ -84,15 +102,25 @@ class _Asked:
         try:
             yield
         except (OSError, http.client.HTTPException) as error:
-            raise BadTransfer(f"{self}: {type(error).__name__}: {error}") from error
+            raise BadTransfer(f"{self}: {reason(error)}") from error
 
     def wait(self) -> Iterator[int]:
-        """Send the request; a moment each second until an answer begins: who lacks the content may never give one."""
+        """Send the request; a moment each second until an answer's head came: who lacks the content may say nothing."""
         headers = {"Accept-Encoding": "identity", "Connection": "close"}
         self.connection.request(self.method, self.target, headers=headers)
         self.wire = self.connection.sock
-        while not self.speaks():
+        while not self.headed():
             yield self.clock()
+
+    def headed(self) -> bool:
+        """Whether within a second the answer's head is there, or ended: http.client would wait for it in silence."""
+        if not self.speaks():
+            return False
+        there = self.wire.recv(LONGEST_HEAD, socket.MSG_PEEK)
+        whole = len(there) in (self._seen, LONGEST_HEAD) or HEAD_END.search(there) is not None
+        self._seen = len(there)
+        self.wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 if whole else len(there) + 1)
+        return whole
 
     def speaks(self) -> bool:
         """Whether something can be read within a second."""
@@ -103,7 +131,8 @@ class _Asked:
         response = self.connection.getresponse()
         if response.status != http.client.OK:
             with closing(response):
-                raise BadTransfer(f"{self}: status {response.status}, expected 200: {response.read(300)!r}")
+                self.wire.settimeout(BEAT_S)
+                raise BadTransfer(f"{self}: status {response.status}, expected 200: {beginning(response)!r}")
         self.wire.setblocking(False)
         return response
 

@@ -139,7 +139,7 @@ def _efficiency(round_: Round, slowest_s: float) -> float | None:
     rate = round_.environment.probe.get("wire_mb_s")
     if rate is None or (round_.environment.colocated and round_.cell.shape.link is None):
         return None
-    return fluid_bound_s(round_.cell, rate * 1e6, rate * 1e6) / slowest_s
+    return fluid_bound_s(round_.cell, rate * 1e6, rate * 1e6, round_.relays) / slowest_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,12 +96,14 @@ class Needs:
 
     ``seeder_copies`` and ``leecher_copies`` are files of b bytes on disk, ``memory`` is bytes resident at the peak
     (node and agent), ``mb_per_s`` is what all leechers of one machine got together when it was last measured.
+    ``relays`` says that leechers pass on what they have; without it the seeders alone send.
     """
 
     seeder_copies: float
     leecher_copies: float
     memory: int
     mb_per_s: float
+    relays: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +127,19 @@ def cost(cell: Cell, needs: Needs, mb_per_s: float | None = None, setup_s: float
     disk = cell.size * (needs.seeder_copies * cell.seeders + needs.leecher_copies * cell.leechers)
     seconds = moved / ((mb_per_s or needs.mb_per_s) * 1e6)
     if cell.shape.link is not None and cell.kind == "download":
-        seconds = max(seconds, fluid_bound_s(cell, cell.shape.link / 8, cell.shape.link / 8))
+        seconds = max(seconds, fluid_bound_s(cell, cell.shape.link / 8, cell.shape.link / 8, needs.relays))
     making = cell.size * cell.seeders / 500e6
     return Cost(moved, int(disk), needs.memory * cell.shape.nodes, seconds + making + setup_s)
 
 
-def fluid_bound_s(cell: Cell, up: float, down: float) -> float:
+def fluid_bound_s(cell: Cell, up: float, down: float, relays: bool) -> float:
     """The least possible seconds until the last of equal leechers has the file, for ``up`` and ``down`` B/s a node.
 
     For a swarm ``max(b / (s u), b / d, (n - s) b / (n u))``: Kumar & Ross, "Peer-assisted file distribution: the
-    minimum distribution time", 2006. For origins that alone send: ``max(b / d, (n - s) b / (s u))``.
+    minimum distribution time", 2006. Where seeders alone send: ``max(b / d, (n - s) b / (s u))``.
     """
     n, s, b = cell.shape.nodes, cell.seeders, cell.size
-    if cell.shape.variant.system == "http":
+    if not relays:
         return max(b / down, (n - s) * b / (s * up))
     return max(b / (s * up), b / down, (n - s) * b / (n * up))
 

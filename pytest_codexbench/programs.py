@@ -28,7 +28,8 @@ def wrong_program(variant: Variant) -> str | None:
     """What is wrong with a variant's ``bin``; None if it is a program or is not given."""
     given = variant.setting("bin")
     if given and shutil.which(given) is None:
-        return f"bin = {given!r}: {'not an executable program' if Path(given).exists() else 'no such program'}"
+        there = os.access(given, os.F_OK)  # unlike Path.exists(), says no where it may not look
+        return f"bin = {given!r}: {'not an executable program' if there else 'no such program'}"
     return None
 
 
@@ -48,7 +49,7 @@ def checked_program(text: str) -> str:
         WrongInput: if it is none.
     """
     path = Path(text).absolute()
-    if not path.is_file():
+    if not (os.access(path, os.F_OK) and path.is_file()):
         raise WrongInput("no such file")
     if not os.access(path, os.X_OK):
         raise WrongInput("not an executable program")

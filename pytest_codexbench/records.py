@@ -132,7 +132,8 @@ class Round:
 
     ``seconds`` of the round as a whole: ``make_s``, ``start_skew_s``, ``round_s``. ``nodes`` are the counters of
     every node over the measured part. ``flags`` are what makes it less than perfect, in words; ``left_on`` are the
-    nodes that still held something of the file after its deletion: nothing more is measured on them.
+    nodes that still held something of the file after its deletion: nothing more is measured on them. ``relays`` and
+    ``copies`` are the system's: leechers pass on what they have; publishing copies the bytes into the network.
     """
 
     cell: Cell
@@ -152,6 +153,8 @@ class Round:
     also_ran: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     left_on: tuple[str, ...] = ()
+    relays: bool = True
+    copies: bool = True
     error: str | None = None
 
     @property
@@ -192,6 +195,8 @@ class Round:
             "also_ran": list(self.also_ran),
             "flags": list(self.flags),
             "left_on": list(self.left_on),
+            "relays": self.relays,
+            "copies": self.copies,
             "error": self.error,
             "transfers": [transfer.to_json() for transfer in self.transfers],
             "nodes": {name: counters.to_json() for name, counters in self.nodes.items()},
@@ -201,7 +206,8 @@ class Round:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Round:
         """The inverse of ``to_json``."""
-        plain = ("index", "seed", "started_at", "handle", "digest", "deadline_s", "seconds", "cold_cache", "paired")
+        plain = ("index", "seed", "started_at", "handle", "digest", "deadline_s", "seconds", "cold_cache")
+        also = ("paired", "relays", "copies")
         return cls(
             cell=cell_from_json(data["cell"]),
             seeders=tuple(data["seeders"]),
@@ -210,9 +216,9 @@ class Round:
             environment=Environment.from_json(data["environment"]),
             also_ran=tuple(data["also_ran"]),
             flags=tuple(data["flags"]),
-            left_on=tuple(data.get("left_on", ())),
+            left_on=tuple(data["left_on"]),
             error=data["error"],
-            **{name: data[name] for name in plain},
+            **{name: data[name] for name in (*plain, *also)},
         )
 
 

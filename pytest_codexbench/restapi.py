@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
+import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_codexbench.errors import BadTransfer
+from pytest_codexbench.httpbody import BEGINNING, beginning, reason
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 PIECE = 1 << 20
-BEGINNING = 300
 # What a request without data may take: programs of 32 nodes on one machine are slow at times.
 QUICK_S = 30.0
 
@@ -41,7 +46,7 @@ class Answer:
         """
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadTransfer(f"{self.request}: status {self.status}, but no JSON: {self.body[:BEGINNING]!r}") from None
 
     def at(self, *keys: str, kind: type = str) -> Any:
@@ -68,10 +73,17 @@ class Upload:
     tail: bytes = b""
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """The body, ``size`` bytes of the file in it, at most 1 MiB at a time."""
+        """The body, ``size`` bytes of the file in it, at most 1 MiB at a time.
+
+        Raises:
+            OSError: if the file cannot be read, or has fewer bytes.
+        """
         yield self.head
         with self.file.open("rb", buffering=0) as file:
-            while size > 0 and (piece := file.read(min(PIECE, size))):
+            while size > 0:
+                piece = file.read(min(PIECE, size))
+                if not piece:
+                    raise OSError(f"{self.file} became shorter while it was sent: its last {size} bytes are missing")
                 size -= len(piece)
                 yield piece
         yield self.tail
@@ -91,19 +103,21 @@ class Api:
         timeout_s: float = QUICK_S,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One request without a body.
+        """One request without a body; ``timeout_s`` is for all of it, to the last byte of the answer.
 
         Raises:
             BadTransfer: if no answer comes, or one with another status than those expected: it names the request, the
                 status and the beginning of the body.
         """
-        with closing(self._connection(timeout_s)) as connection:
-            request = f"{method} {self.base}{path}"
-            try:
+        request, end = f"{method} {self.base}{path}", time.perf_counter() + timeout_s
+        try:
+            with closing(self._connection(end)) as connection:
                 connection.request(method, self._target(path), headers=dict(headers or {}))
                 return _answer(request, connection, expect)
-            except (OSError, http.client.HTTPException) as error:
-                raise BadTransfer(f"{request}: {type(error).__name__}: {error}") from error
+        except TimeoutError:
+            raise BadTransfer(f"{request}: not done within {timeout_s:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise BadTransfer(f"{request}: {reason(error)}") from error
 
     def send(self, path: str, upload: Upload, deadline_s: float) -> tuple[Answer, Mapping[str, float]]:
         """POST a file as it is read from the disk; the answer, and ``publish_s`` and ``upload_accept_s``.
@@ -111,61 +125,100 @@ class Api:
         The clock starts with the file on the disk, before the connection is made.
 
         Raises:
-            BadTransfer: as in ``ask``; also if the program stops taking bytes, or has not answered at the deadline.
+            BadTransfer: as in ``ask``; also if the file cannot be read, if the program stops taking bytes, has not
+                answered at the deadline, or answers without having taken all bytes.
         """
-        size = upload.file.stat().st_size
-        length = len(upload.head) + size + len(upload.tail)
         request, start = f"POST {self.base}{path}", time.perf_counter()
-        left = _Left(start + deadline_s)
-        with closing(self._connection(deadline_s)) as connection:
-            try:
+        end = start + deadline_s
+        length = taken = 0
+        try:
+            size = upload.file.stat().st_size
+            length = len(upload.head) + size + len(upload.tail)
+            with closing(self._connection(end)) as connection:
                 connection.putrequest("POST", self._target(path))
                 for name, value in {**upload.headers, "Content-Length": str(length)}.items():
                     connection.putheader(name, value)
                 connection.endheaders()
-                with suppress(ConnectionError):  # a program that refuses the rest has said why in its answer
-                    for piece in upload.pieces(size):
-                        connection.sock.settimeout(left.seconds())
-                        connection.send(piece)
+                for count in _taken(connection.sock, end, upload.pieces(size)):
+                    taken += count
                 accepted = time.perf_counter() - start
-                connection.sock.settimeout(left.seconds())
                 answer = _answer(request, connection, (http.client.OK,))
-            except TimeoutError:
-                raise BadTransfer(f"{request}: not done within {deadline_s:g} s") from None
-            except (OSError, http.client.HTTPException) as error:
-                raise BadTransfer(f"{request}: {type(error).__name__}: {error}") from error
-        return answer, {"publish_s": time.perf_counter() - start, "upload_accept_s": accepted}
+        except TimeoutError:
+            stopped = f": it took {taken} of {length} bytes" if taken < length else ""
+            raise BadTransfer(f"{request}: not done within {deadline_s:g} s{stopped}") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise BadTransfer(f"{request}: {reason(error)}") from error
+        published = time.perf_counter() - start
+        if taken < length:
+            told = f"status {answer.status} after {taken} of {length} bytes"
+            raise BadTransfer(f"{request}: {told}: {answer.body[:BEGINNING]!r}")
+        return answer, {"publish_s": published, "upload_accept_s": accepted}
 
-    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        parts = urlsplit(self.base)
-        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s, blocksize=PIECE)
+    def _connection(self, end: float) -> http.client.HTTPConnection:
+        """A connection of which nothing is waited for after ``end``."""
+        parts, left_s = urlsplit(self.base), _left_s(end)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=left_s, blocksize=PIECE)
+        connection.connect()
+        connection.sock = _Wire(connection.sock, end)
+        return connection
 
     def _target(self, path: str) -> str:
         return f"{urlsplit(self.base).path}{path}"
 
 
-class _Left:
-    """The time until a moment of ``time.perf_counter``."""
+class _Wire(socket.socket):
+    """A connected socket with one end for all its waiting: http.client bounds each read, but not how many there are."""
 
-    def __init__(self, end: float) -> None:
+    def __init__(self, connected: socket.socket, end: float) -> None:
+        super().__init__(fileno=connected.detach())
         self.end = end
 
-    def seconds(self) -> float:
-        """What is left of it.
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive what comes before the end."""
+        self.settimeout(_left_s(self.end))
+        return super().recv_into(buffer, nbytes, flags)
 
-        Raises:
-            TimeoutError: if nothing is.
-        """
-        left = self.end - time.perf_counter()
-        if left <= 0:
-            raise TimeoutError
-        return left
+    def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
+        """Send all of it before the end."""
+        self.settimeout(_left_s(self.end))
+        super().sendall(data, flags)
+
+
+def _left_s(end: float) -> float:
+    """Seconds until ``end``, a moment of ``time.perf_counter``.
+
+    Raises:
+        TimeoutError: if it is past.
+    """
+    left = end - time.perf_counter()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _taken(wire: socket.socket, end: float, pieces: Iterable[bytes]) -> Iterator[int]:
+    """Send the pieces: how many bytes were taken, time and again, until all are.
+
+    It ends before that if an answer comes, or the connection breaks: who refuses the rest has said why in its answer.
+    """
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:
+            answered, ready, _ = select.select([wire], [wire], [], _left_s(end))
+            if answered:
+                return
+            if ready:
+                try:
+                    count = wire.send(rest)
+                except ConnectionError:
+                    return
+                yield count
+                rest = rest[count:]
 
 
 def _answer(request: str, connection: http.client.HTTPConnection, expect: Sequence[int]) -> Answer:
-    response = connection.getresponse()
-    body = response.read()
-    if response.status not in expect:
-        wanted = " or ".join(map(str, expect))
-        raise BadTransfer(f"{request}: status {response.status}, expected {wanted}: {body[:BEGINNING]!r}")
-    return Answer(request, response.status, body)
+    with connection.getresponse() as response:
+        if response.status not in expect:
+            wanted = " or ".join(map(str, expect))
+            raise BadTransfer(f"{request}: status {response.status}, expected {wanted}: {beginning(response)!r}")
+        return Answer(request, response.status, response.read())

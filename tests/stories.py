@@ -91,6 +91,8 @@ def round_of(
         seconds={"make_s": 0.1, "seed_s": 0.2, "start_skew_s": 0.004, "round_s": 5.0},
         paired=paired,
         flags=tuple(flags),
+        relays=what.shape.variant.system != "http",
+        copies=what.shape.variant.system != "bittorrent",
         error=error,
     )
 

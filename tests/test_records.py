@@ -152,6 +152,8 @@ rounds = st.builds(
     st.lists(texts, max_size=2).map(tuple),
     st.lists(texts, max_size=2).map(tuple),
     st.lists(texts, max_size=2).map(tuple),
+    st.booleans(),
+    st.booleans(),
     st.none() | texts,
 )
 

@@ -314,7 +314,7 @@ def test_bittorrent_uploads_get_no_verdict() -> None:
 
     assert ("http", "publish_s") == (document["comparisons"][0]["reference"], document["comparisons"][0]["metric"])
     assert (2.0, ["fail", "pass"]) == (codex["ratio"]["median"], [each["verdict"] for each in codex["verdicts"]])
-    assert (0.25, NO_COPY) == (bittorrent["ratio"]["median"], bittorrent["note"])
+    assert (0.25, f"bittorrent {NO_COPY}") == (bittorrent["ratio"]["median"], bittorrent["note"])
     assert {None} == {each["verdict"] for each in bittorrent["verdicts"]}
     assert ["codex"] == [standing["subject"] for standing in document["standings"]]
 

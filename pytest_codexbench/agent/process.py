@@ -16,6 +16,7 @@ from typing import Protocol
 import psutil
 
 from pytest_codexbench.errors import NotReady
+from pytest_codexbench.rpc import TOKEN_VARIABLE
 from pytest_codexbench.systems import Command
 
 TAIL_BYTES = 4000
@@ -110,7 +111,9 @@ class NodeProcess:
         # setpriv would report a missing program only in the log
         if shutil.which(command.argv[0]) is None:
             raise OSError(f"{command.argv[0]} is not an executable program")
-        env: Mapping[str, str] = {**os.environ, **command.env}
+        # programs of others have no business with the run's token
+        own = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
+        env: Mapping[str, str] = {**own, **command.env}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*leash, *command.argv], cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log

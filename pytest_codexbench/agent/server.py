@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -67,6 +68,8 @@ class Agent:
             if time.perf_counter() - begun > deadline_s:
                 raise NotReady(f"{self._name()} was not ready within {deadline_s:g} s; {self.log_end()}")
             time.sleep(LOOK_S)
+        if "address" not in contact:
+            raise NotReady(f"the driver of {self._name()} gave a contact without address: {dict(contact)!r}")
         self.contact = contact
         return {
             "contact": dict(contact),
@@ -93,6 +96,8 @@ class Agent:
         """Publish the file that was made: its handle and the seconds it took, by part."""
         with _Blamed(self):
             published = self.driver.publish(self._file(request), _number(request, "deadline_s"))
+            if "publish_s" not in published.seconds:
+                raise BadTransfer("its driver did not tell publish_s")
         handle = {"id": published.handle.id, "ticket": published.handle.ticket}
         return {"handle": handle, "seconds": dict(published.seconds)}
 
@@ -105,7 +110,7 @@ class Agent:
         handle = Handle(**request["handle"])
         start_ns = time.perf_counter_ns()
         want = Want(handle, size, request["sources"], request["position"], start_ns, start_ns + int(deadline_s * 1e9))
-        yield {"started": True}
+        yield {"started": True, "view": self.driver.views[0]}
         watches = {view: Watch(size) for view in self.driver.views}
         seconds: dict[str, float] = {}
         fetched, outcome, error = None, OK, None
@@ -117,9 +122,9 @@ class Agent:
                 yield line
             if any(math.isinf(watch.timeline().seconds_to(100)) for watch in watches.values()):
                 raise BadTransfer(f"{self._name()} ended the fetch before all {size} bytes were there")
-        except BenchError as failure:
+        except Exception as failure:  # noqa: BLE001 - a driver is anybody's: whatever it raises, what it told is kept
             late = time.perf_counter_ns() >= want.deadline_ns
-            outcome, error = LATE if late else FAILED, self.told(failure)
+            outcome, error = LATE if late else FAILED, self.told(_as_ours(failure))
             for watch in watches.values():
                 watch.close(time.perf_counter_ns() - start_ns)
         timelines: dict[str, Timeline] = {view: watch.timeline() for view, watch in watches.items()}
@@ -158,6 +163,8 @@ class Agent:
 
     def check(self, request: Message) -> Message:
         """The digest and size of a fetched file, read from the disk, or as its node gives it back."""
+        if not request.get("url") and not request.get("path"):
+            raise BadTransfer(f"the driver of {self._name()} ended a fetch with neither a digest, a path nor a URL")
         if url := request.get("url"):
             return self._given_back(str(url), int(_number(request, "size")), _number(request, "deadline_s"))
         path = Path(request["path"])
@@ -197,7 +204,9 @@ class Agent:
         rx, tx = self.wire.read() if self.wire else (None, None)
         try:
             traffic = self.driver.traffic() if self.process.running else None
-        except BenchError:  # a node that is just going down cannot tell; its end is told elsewhere
+        except Exception as error:  # noqa: BLE001 - a node that goes down cannot tell; the wire counts on
+            if not isinstance(error, BenchError):
+                traceback.print_exc()
             traffic = None
         return Counters(
             wire_rx_bytes=rx,
@@ -271,13 +280,23 @@ class _Blamed:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, BenchError):
-            raise BadTransfer(f"{self.agent.told(error)}; {self.agent.log_end()}") from error
+        if isinstance(error, Exception):
+            raise BadTransfer(f"{self.agent.told(_as_ours(error))}; {self.agent.log_end()}") from error
+
+
+def _as_ours(error: Exception) -> BenchError:
+    """An error of a driver that it should not have let through: named, and with its trace in the agent's log."""
+    if isinstance(error, BenchError):
+        return error
+    traceback.print_exception(error)
+    return BadTransfer(f"its driver broke: {type(error).__name__}: {error}")
 
 
 def _see(watches: Mapping[str, Watch], arrival: Arrival, want: Want, name: str) -> bool:
     """Put an arrival into the watch of each view; whether it passed a mark."""
     t_ns = arrival.t_ns - want.start_ns
+    if max(arrival.received, *arrival.held.values()) > want.size or arrival.t_ns > time.perf_counter_ns():
+        raise BadTransfer(f"{name}: its driver told of more than {want.size} bytes, or of a moment to come: {arrival}")
     try:
         marks = [watch.see(Sample(t_ns, arrival.received, arrival.held[view])) for view, watch in watches.items()]
     except ValueError as error:

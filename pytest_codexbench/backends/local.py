@@ -49,7 +49,6 @@ class Local:
     def __init__(self, logs: Path, root: Path | None = None) -> None:
         self.logs = logs
         self.root = root or Path(tempfile.gettempdir())
-        self._token = secrets.token_hex(32)
         sweep(self.root)
 
     @cached_property
@@ -102,7 +101,9 @@ class Local:
             folder.rmdir()
             raise NotReady(f"{folder} is too long a path for sockets; set TMPDIR or --cb-data to a shorter one")
         system = find(shape.variant.system)
-        launch = _Launch(shape, system, folder, self.logs / str(shape), self._token, self._isolation[0], largest)
+        launch = _Launch(
+            shape, system, folder, self.logs / str(shape), secrets.token_hex(32), self._isolation[0], largest
+        )
         try:
             with launch.warden(self._isolation[0]):
                 nodes = launch.nodes(say)

@@ -14,8 +14,7 @@ from pytest_codexbench.stats import Interval, geometric_mean, verdict
 MARGINS = (1.2, 2.0)
 METRIC = {"download": "t100_s", "upload": "publish_s"}
 # Named here, not asked of the system: documents are made from a run's files, on machines that may not have it.
-COPIES_NOTHING = "bittorrent"
-NO_COPY = "bittorrent copies nothing when it publishes, so its time is no upload"
+NO_COPY = "copies nothing when it publishes, so its time is no upload"
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 
 
@@ -101,6 +100,11 @@ def comparisons(found: Iterable[Outcome]) -> list[Comparison]:
     return told
 
 
+def no_copy_notes(compared: Iterable[Comparison]) -> list[str]:
+    """Which systems publish without copying anything, a sentence each."""
+    return sorted({comparison.note for comparison in compared if comparison.note and NO_COPY in comparison.note})
+
+
 def standings(compared: Iterable[Comparison]) -> list[Standing]:
     """One for each system and reference that got a verdict anywhere."""
     groups: dict[tuple[str, str, str], list[Comparison]] = {}
@@ -124,7 +128,7 @@ def _reference(measured: Sequence[Outcome]) -> Outcome:
 
 
 def _copies_nothing(outcome: Outcome) -> bool:
-    return outcome.cell.kind == "upload" and outcome.cell.shape.variant.system == COPIES_NOTHING
+    return outcome.cell.kind == "upload" and not all(round_.copies for round_ in outcome.rounds)
 
 
 def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
@@ -138,8 +142,8 @@ def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
         note = "no round was run in both"
     elif ratio is None:
         note = "neither of the two arrived in any round"
-    elif _copies_nothing(subject) or _copies_nothing(reference):
-        note = NO_COPY
+    elif bare := next((one for one in (subject, reference) if _copies_nothing(one)), None):
+        note = f"{bare.cell.system} {NO_COPY}"
     return Comparison(
         block=block,
         subject=subject.cell,

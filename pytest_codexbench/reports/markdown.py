@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_codexbench.metrics import Summary
 from pytest_codexbench.records import Story
-from pytest_codexbench.reports.comparisons import NO_COPY, Comparison, comparisons
+from pytest_codexbench.reports.comparisons import Comparison, comparisons, no_copy_notes
 from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, outcomes, viewed
 from pytest_codexbench.reports.wording import (
     cells_words,
@@ -128,8 +128,7 @@ def _legend(found: Sequence[Outcome], compared: Any) -> list[str]:
         lines.append("(a..b) is the range of fewer than 6 rounds, not an interval: nothing is claimed of it.")
     if any(interval.level is not None for interval in measured):
         lines.append("[a..b] is the interval of the median that holds with at least 95 %.")
-    if any(comparison.note == NO_COPY for comparison in compared):
-        lines.append(f"{NO_COPY}: it gets no verdict.")
+    lines += [f"{note}: it gets no verdict." for note in no_copy_notes(compared)]
     if flags := flags_words(found):
         lines.append(f"Flagged rounds are counted: {_cell('; '.join(flags[:MOST_LISTED]))}.")
     return [*lines, ""] if lines else []

@@ -104,7 +104,9 @@ class Round(Part):
     paired: str
     also_ran: list[str]
     flags: list[str]
-    left_on: list[str] = Field(default=[], description="nodes that still held something of the file afterwards")
+    left_on: list[str] = Field(description="nodes that still held something of the file afterwards")
+    relays: bool = Field(description="leechers pass on what they have")
+    copies: bool = Field(description="publishing copies the bytes into the network")
     error: str | None
     transfers: list[Transfer]
     nodes: dict[str, Counters]

@@ -16,11 +16,11 @@ from pytest_codexbench.reports import DOCUMENTS
 from pytest_codexbench.reports.comparisons import (
     FAIL,
     MARGINS,
-    NO_COPY,
     PASS,
     Comparison,
     Standing,
     comparisons,
+    no_copy_notes,
     standings,
 )
 from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, outcomes, viewed
@@ -301,8 +301,7 @@ def _share_of(margin: float, wanted: str) -> Callable[[Standing], str]:
 def _notes(page: _Page, found: Sequence[Outcome], compared: Sequence[Comparison], planned: object) -> None:
     """What must be known to read the table, each thing once."""
     notes = [*_about_intervals(found, compared), *_about_views(found), *_about_rounds(found, planned)]
-    if any(comparison.note == NO_COPY for comparison in compared):
-        notes.append(f"{NO_COPY}: it is shown beside the others and gets no verdict")
+    notes += [f"{note}: it is shown beside the others and gets no verdict" for note in no_copy_notes(compared)]
     if unpaired := [str(comparison.subject) for comparison in compared if not comparison.paired_in_time]:
         notes.append(f"not measured at the same time as its reference: {', '.join(unpaired)}")
     if flags := flags_words(found):

@@ -66,10 +66,10 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The answer to a publish; ``seconds`` are its parts by name."""
+    """The answer to a publish; ``seconds`` are its parts by name, among them ``publish_s``."""
 
     handle: Handle
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,11 @@ class Traffic:
 
 
 class Driver(Protocol):
-    """One node, as the agent beside it drives it. Every method ends in time, or raises a ``BenchError``."""
+    """One node, as the agent beside it drives it. Every method ends in time, or raises a ``BenchError``.
+
+    Calls come one after the other, from different threads. Within: 60 s for a start, 120 s for ``join``, for ``delete``
+    240 s and a second for each 10 MB; ``fetch`` gives an arrival at least once a second.
+    """
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -141,25 +145,37 @@ class Driver(Protocol):
         """Make the node forget the file and free its room. No error if it has none."""
 
     def holds(self, handle: Handle | None) -> bool:
-        """Whether the node still has anything of the file; None stands for one whose publishing broke off."""
+        """Whether the node still has anything of the file; None: of any file, after a publish that broke off."""
 
     def traffic(self) -> Traffic:
         """Its counters since it was started."""
 
 
 class System(Protocol):
-    """One storage network: how to start a node and how to use one.
+    """One storage network: how to start a node and how to use one. Its class is called without arguments.
 
-    ``views`` are all that some variant of it can tell.
-    ``needs_bootstrap`` says that all nodes but the first need the first one's contact to start.
-    ``copies`` says that publishing copies the bytes into the network; without it there is no upload to compare.
+    What it tells of itself may be plain attributes of the class.
     """
 
-    name: str
-    views: tuple[str, ...]
-    needs_bootstrap: bool
-    copies: bool
-    publishing: str
+    @property
+    def name(self) -> str:
+        """The entry point's name."""
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """All views that some variant of it can tell."""
+
+    @property
+    def needs_bootstrap(self) -> bool:
+        """Whether all nodes but the first need the first one's contact to start."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether publishing copies the bytes into the network; without it there is no upload to compare."""
+
+    @property
+    def publishing(self) -> str:
+        """What a publish is, in words."""
 
     def wrong(self, variant: Variant) -> str | None:
         """What is wrong with the variant's settings: the key, the value, what would be right; None if nothing is."""
@@ -185,12 +201,20 @@ def find(name: str) -> System:
     """The system of that name, of this distribution or of anybody's, by its entry point.
 
     Raises:
-        WrongInput: if none has it; the message names those that there are.
+        WrongInput: if none has it, with those that there are; if it cannot be loaded, with the reason.
     """
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
         raise WrongInput(f"no system {name!r}; installed ones: {', '.join(sorted(found)) or 'none'}")
-    system: System = found[name].load()()
+    point = found[name]
+    try:
+        system: System = point.load()()
+    except Exception as error:  # anybody's module may fail in any way, and must not take the others with it
+        raise WrongInput(
+            f"system {name!r} ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if system.name != name:
+        raise WrongInput(f"system {name!r} ({point.value}) calls itself {system.name!r}; both must be the same")
     return system
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pytest_codexbench.errors import AgentError, BadTransfer
 from pytest_codexbench.matrix import PROFILES, Variant
 from pytest_codexbench.plan import Needs
-from pytest_codexbench.rpc import call, stream
+from pytest_codexbench.rpc import TOKEN_VARIABLE, call, stream
 from pytest_codexbench.systems import (
     AVAILABLE,
     CONTIGUOUS,
@@ -98,7 +98,7 @@ class BittorrentNode:
         argv += ["--tracker", f"{place.services['tracker']}/announce"]
         if "piece_size" in place.settings:
             argv += ["--piece-size", str(place.settings["piece_size"])]
-        return Command(tuple(argv))
+        return Command(tuple(argv), {TOKEN_VARIABLE: place.token})
 
     def ready(self) -> Contact | None:
         """Ready when the session listens and the tracker answers from here."""

@@ -51,7 +51,7 @@ OURS = frozenset(
 TELLING = re.compile(r"(?:version|revision)\W*(\S+)", re.IGNORECASE)
 WAYS = ("stream", "background")
 LOOK_S = 0.05
-JOIN_S, DIAL_S, FREED_S = 10.0, 20.0, 30.0
+JOIN_S, DIAL_S, FREED_S = 10.0, 20.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +252,13 @@ class CodexNode:
     def _background(self, want: Want, path: str) -> Generator[Arrival, None, Fetched]:
         """What the node holds, in any order, as it tells itself; the bytes are read back afterwards."""
         started = self._api.ask("POST", path)
-        try:
-            ticket = started.at("downloadId")
-        except BadTransfer as error:
+        told = started.json()
+        ticket = told.get("downloadId") if isinstance(told, dict) else None
+        if not isinstance(ticket, int | str):
             raise BadTransfer(
-                f"{error}; so this build tells no progress: take download = 'stream' for its variant"
-            ) from error
+                f"{started.request}: no downloadId in {started.body[:300]!r}, so this build tells no progress; take "
+                "download = 'stream' for its variant"
+            )
         try:
             yield from self._progress(want, f"{path}/progress/{ticket}")
         except BadTransfer:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pytest_codexbench.errors import AgentError, BadTransfer
 from pytest_codexbench.matrix import Variant
 from pytest_codexbench.plan import Needs
-from pytest_codexbench.rpc import call, stream
+from pytest_codexbench.rpc import TOKEN_VARIABLE, call, stream
 from pytest_codexbench.systems import (
     AVAILABLE,
     CONTIGUOUS,
@@ -53,7 +53,7 @@ class Http:
 
     def needs(self, variant: Variant) -> Needs:
         """The seeder's file and its origin's copy; the leecher's file."""
-        return Needs(seeder_copies=2, leecher_copies=1, memory=70 << 20, mb_per_s=400)
+        return Needs(seeder_copies=2, leecher_copies=1, memory=70 << 20, mb_per_s=400, relays=False)
 
     def services(self, variant: Variant) -> Mapping[str, Command]:
         """None."""
@@ -81,7 +81,8 @@ class HttpNode:
         """One program for origin and client."""
         place = self.place
         module = (sys.executable, "-m", "pytest_codexbench.nodes.http")
-        return Command((*module, "--control", place.control, "--address", place.address, "--data", str(place.data)))
+        where = ("--control", place.control, "--address", place.address, "--data", str(place.data))
+        return Command((*module, *where), {TOKEN_VARIABLE: place.token})
 
     def ready(self) -> Contact | None:
         """Ready when the program answers with the origin's address."""
