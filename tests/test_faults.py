@@ -23,10 +23,12 @@ Fault = Callable[..., Bench]
         ("dies", "failed", "was ended by SIGKILL"),
         ("short", "failed", "2999999 bytes are announced, not 3000000"),
         ("silent", "late", "the deadline passed with 0 of 3000000 bytes"),
+        ("breaks", "failed", "its driver broke: RuntimeError: boom"),
+        ("tells too much", "failed", "its driver told of more than 3000000 bytes"),
     ],
 )
 def test_a_bad_transfer_fails_its_cell(fault: Fault, name: str, outcome: str, text: str) -> None:
-    """A wrong byte, a dead leecher, a short file, a passed deadline each fail the cell, and are named."""
+    """A wrong byte, a dead leecher, a short file, a passed deadline, a bad driver each fail the cell, and are named."""
     bench = fault(name, size="3MB" if name != "dies" else "40MB")
 
     run = bench.run("--cb-deadline=3")
@@ -82,11 +84,57 @@ def test_a_file_that_stays_after_its_deletion_is_flagged(fault: Fault) -> None:
 
     (round_,) = bench.story().measured()
     assert 3 == sum("still held the file after its deletion" in flag for flag in round_.flags)
+    assert ("n00", "n01", "n02") == round_.left_on
+
+
+def test_why_a_deletion_failed_is_in_the_record(fault: Fault) -> None:
+    """The node's own words are in the flag."""
+    bench = fault("cannot delete")
+
+    bench.run()
+
+    (round_,) = bench.story().measured()
+    assert all("DELETE: status 500" in flag for flag in round_.flags if "still held" in flag)
+    assert 3 == len(round_.left_on)
+
+
+def test_after_a_node_that_kept_something_the_next_round_has_a_fresh_cluster(fault: Fault) -> None:
+    """Rounds never share blocks: what one left behind is not there for the next."""
+    bench = fault("keeps", rounds=2)
+
+    bench.run()
+
+    assert [True, True, False, False] == [round_.warmup for round_ in bench.story().rounds]
+
+
+def test_a_driver_that_cannot_count_loses_its_own_counters_alone(fault: Fault) -> None:
+    """Payload is unknown then; the wire, the memory and the times are measured all the same."""
+    bench = fault("no traffic")
+
+    bench.run().assert_outcomes(passed=1)
+
+    (round_,) = bench.story().measured()
+    assert {None} == {counters.payload_rx_bytes for counters in round_.nodes.values()}
+    assert all(counters.rss_peak_bytes for counters in round_.nodes.values())
+
+
+def test_a_publish_without_its_time_fails_the_round(fault: Fault) -> None:
+    """A driver that does not tell how long it took is told so."""
+    bench = fault("no seconds")
+
+    bench.run().assert_outcomes(failed=1)
+
+    (round_,) = bench.story().measured()
+    assert "its driver did not tell publish_s" in (round_.failure or "")
 
 
 @pytest.mark.parametrize(
     "name, text",
-    [("exits", "*exited with status 3 before it was ready*no such flag*"), ("no program", "*could not be started*")],
+    [
+        ("exits", "*exited with status 3 before it was ready*no such flag*"),
+        ("no program", "*could not be started*"),
+        ("no address", "*gave a contact without address*"),
+    ],
 )
 def test_a_node_that_does_not_start_is_an_error_in_setup(fault: Fault, name: str, text: str) -> None:
     """Infrastructure trouble is an error, not a failure, and carries the end of the node's log."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from pytest_codexbench.errors import BadTransfer
 from pytest_codexbench.matrix import Variant
 from pytest_codexbench.systems import (
     Arrival,
@@ -21,6 +22,7 @@ from pytest_codexbench.systems import (
     Handle,
     Place,
     Published,
+    Traffic,
     Want,
     unknown_setting,
 )
@@ -62,8 +64,16 @@ class FaultyNode(HttpNode):
             return Command((str(self.place.folder / "absent"),))
         return super().command(bootstrap)
 
+    def ready(self) -> Contact | None:
+        contact = super().ready()
+        if contact is not None and self.fault == "no address":
+            return {key: text for key, text in contact.items() if key != "address"}
+        return contact
+
     def publish(self, file: Path, deadline_s: float) -> Published:
         published = super().publish(file, deadline_s)
+        if self.fault == "no seconds":
+            return Published(published.handle, {})
         stored = self.place.data / file.name
         if self.fault == "wrong byte":
             with stored.open("r+b") as data:
@@ -98,11 +108,22 @@ class FaultyNode(HttpNode):
                 arrival = next(arrivals)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # what the generator of HttpNode returns
+            if self.fault == "tells too much":
+                arrival = replace(arrival, received=2 * arrival.received)
             yield arrival
+            if self.fault == "breaks" and arrival.received > want.size // 2:
+                raise RuntimeError("boom")
             if self.fault == "dies" and arrival.received > want.size // 2:
                 for child in psutil.Process().children():
                     child.kill()
 
+    def traffic(self) -> Traffic:
+        if self.fault == "no traffic":
+            raise LookupError("no such counter")
+        return super().traffic()
+
     def delete(self, handle: Handle) -> None:
+        if self.fault == "cannot delete":
+            raise BadTransfer("DELETE: status 500")
         if self.fault != "keeps":
             super().delete(handle)
