@@ -338,9 +338,11 @@ def _about_views(found: Sequence[Outcome]) -> list[str]:
         for outcome in found
         if outcome.summary and (one := viewed(outcome.summary, "t50_s")) and not one[0].startswith(VIEWS[0])
     }
-    return [f"t50, t90, ttfb of {', '.join(sorted(ordered))} are of bytes in order, others' in any order"] * bool(
-        ordered
-    )
+    if not ordered:
+        return []
+    if ordered == {outcome.cell.system for outcome in found if outcome.summary and outcome.cell.kind == "download"}:
+        return ["t50, t90, ttfb are of bytes in order"]
+    return [f"t50, t90, ttfb of {', '.join(sorted(ordered))} are of bytes in order, others' in any order"]
 
 
 def _about_rounds(found: Sequence[Outcome], planned: object) -> list[str]:
