@@ -160,7 +160,7 @@ class Api:
         except QuotaExceeded as error:
             self.node.log.error("Unable to store block", topics=f"{self._flavour.word} node", err=error)
             raise Refused(500, f"Unable to store block {error.cid}") from error
-        self.node.metrics.uploads += 1
+        self.node.metrics.done.add(uploads=1)
         return Answer(200, str(cid).encode(), TEXT)
 
     def _stored(self, blocks: Iterable[bytes], filename: str | None, mimetype: str | None, advertise: bool) -> Cid:
@@ -242,7 +242,7 @@ class Api:
                 yield piece
                 sent += len(piece)
         self.node.log.info("Sent bytes", topics=f"{self._flavour.word} restapi", cid=cid.short, bytes=sent)
-        self.node.metrics.downloads += sent == manifest.size
+        self.node.metrics.done.add(downloads=int(sent == manifest.size))
 
     def manifest(self, request: Request) -> Answer:
         cid = self._cid(request)

@@ -11,12 +11,12 @@ import secrets
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
+from codex_double.counts import Counts
 from codex_double.identity import Record
 from codex_double.options import Address
 
@@ -103,10 +103,12 @@ class Discovery:
     def __init__(self, own: Contact, bootstrap: Sequence[Record], limits: Limits, held: Callable[[], set[str]]) -> None:
         self.own = Contact(own.peer, own.host, own.discovery, own.exchange, secrets.token_hex(4))
         self.table = Table(own, limits)
-        self.traffic: Counter[str] = Counter()
+        self.traffic = Counts()
         self._bootstrap: dict[Address, Contact | None] = {
             (record.host, record.port): None for record in bootstrap if record.peer != own.peer
         }
+        # Who should answer at an address: a port may belong to somebody else's node by now.
+        self._expected = {(record.host, record.port): record.peer for record in bootstrap}
         self._held = held
         self._provided: dict[str, dict[str, Contact]] = {}
         self._told: dict[tuple[str, str], set[str]] = {}
@@ -181,7 +183,8 @@ class Discovery:
             while questions and time.monotonic() < end and not every.is_set():
                 for index, (number, (address, message)) in enumerate(packets.items()):
                     if index not in answers:
-                        self._send(address, {**message, "id": number, "from": asdict(self.own)})
+                        to = self._expected.get(address)
+                        self._send(address, {**message, "id": number, "from": asdict(self.own), "to": to})
                 every.wait(ANSWER_S)
         finally:
             with self._lock:
@@ -195,7 +198,7 @@ class Discovery:
             self._socket.sendto(packet, address)
         except OSError:
             return  # its network may come back
-        self.traffic.update(tx_packets=1, tx_bytes=len(packet))
+        self.traffic.add(tx_packets=1, tx_bytes=len(packet))
 
     # --- answering ----------------------------------------------------------------------------------------------------
 
@@ -205,7 +208,7 @@ class Discovery:
                 packet, address = self._socket.recvfrom(65536)
             except OSError:
                 continue
-            self.traffic.update(rx_packets=1, rx_bytes=len(packet))
+            self.traffic.add(rx_packets=1, rx_bytes=len(packet))
             try:
                 message = json.loads(packet)
                 self._receive(message, address)
@@ -213,6 +216,8 @@ class Discovery:
                 continue  # not one of ours
 
     def _receive(self, message: Message, address: Address) -> None:
+        if message.get("to") not in (None, self.own.peer):
+            return
         if "ask" in message:
             self._send(address, {"id": message["id"], **self._answer(message, Contact(**message["from"]))})
             return
@@ -223,6 +228,7 @@ class Discovery:
 
     def _answer(self, message: Message, asker: Contact) -> Message:
         if self.table.add(asker):
+            self._expected[asker.udp] = asker.peer
             self.changed()
         match message["ask"]:
             case "providers":
@@ -255,8 +261,9 @@ class Discovery:
             for address, answer in zip(fresh, answers, strict=True):
                 contacts = [Contact(**each) for each in answer["contacts"]] if answer else []
                 self._heard(address, contacts[0] if contacts else None)
-                told += [contact.udp for contact in contacts[1:] if contact.peer != self.own.peer]
-            addresses = told
+                told += [contact for contact in contacts[1:] if contact.peer != self.own.peer]
+            self._expected |= {contact.udp: contact.peer for contact in told}
+            addresses = [contact.udp for contact in told]
 
     def _heard(self, address: Address, contact: Contact | None) -> None:
         if address in self._bootstrap:

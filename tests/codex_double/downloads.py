@@ -44,16 +44,16 @@ class Downloads:
 
     def _hold(self, number: int, fetch: Fetch) -> None:
         while not fetch.over and number not in self._cancelled:
-            fetch.wait(LOOK_S)
+            fetch.wait_for_end(LOOK_S)
         self._cancelled.add(number)
         fetch.let_go()
 
     def cancel(self, cid: Cid, number: int) -> bool:
-        """Let go of one; whether there was any."""
+        """Let go of one; whether there was any that had not ended."""
         with self._lock:
-            known = self._all.pop((str(cid), number), None)
+            _, fetch = self._all.pop((str(cid), number), (None, None))
         self._cancelled.add(number)
-        return known is not None
+        return fetch is not None and not fetch.over
 
     def progress(self, cid: Cid, number: int) -> Progress:
         """Of one; of an unknown one, nothing."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from codex_double.cids import BLOCK_SIZE, Cid, Manifest
+from codex_double.counts import Counts
+from codex_double.httpserver import accept
 from codex_double.options import Address
 from codex_double.store import Store
 
@@ -38,16 +38,11 @@ class Server:
     """Answers the questions of other nodes."""
 
     def __init__(self, listener: socket.socket, me: Me, store: Store, meets: Callable[[Me], None]) -> None:
-        self.sent: Counter[str] = Counter()
+        self.sent = Counts()
         self._listener, self._me, self._store, self._meets = listener, me, store, meets
 
     def start(self) -> None:
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            peer, _ = self._listener.accept()
-            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+        accept(self._listener, self._serve)
 
     def _serve(self, peer: socket.socket) -> None:
         with peer, peer.makefile("rb") as lines:
@@ -66,7 +61,7 @@ class Server:
         cid = Cid.parse(message["cid"])
         match message["ask"] if served and cid else None:
             case "manifest" if cid and (manifest := self._store.manifest(cid)):
-                self.sent["blocks"] += 1
+                self.sent.add(blocks=1)
                 yield manifest.encoded
             case "leaves" if cid and (leaves := self._store.leaves(cid)):
                 yield b"".join(leaves)
@@ -80,7 +75,7 @@ class Server:
     def _blocks(self, digests: Sequence[bytes]) -> Iterator[bytes | None]:
         for digest in digests:
             block = self._store.block(digest)
-            self.sent["blocks"] += block is not None
+            self.sent.add(blocks=int(block is not None))
             yield block
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from codex_double.cids import DIGEST, Cid, Manifest, root_of
+from codex_double.counts import Counts
 from codex_double.exchange import DialFailed, Link, Me
 from codex_double.log import Log
 from codex_double.options import Address
+from codex_double.peers import Peers
 from codex_double.store import QuotaExceeded, Store
 
 BATCH = 16
 LOOK_S, REST_S, FULL_S = 0.5, 0.1, 1.0
 
-Providers = Callable[[Cid], dict[str, Address]]
 # Whether somebody still waits.
 Patience = Callable[[], bool]
 
@@ -63,11 +64,15 @@ class Fetch:
             self._closed = True
             self._news.notify_all()
 
-    def wait(self, seconds: float) -> None:
-        """Until something came, or so long."""
+    def wait(self, index: int, seconds: float) -> None:
+        """Until a block came or the fetch has ended, or so long."""
         with self._news:
-            if not self.over:
-                self._news.wait(seconds)
+            self._news.wait_for(lambda: self.over or index not in self._missing, seconds)
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Until the fetch has ended, or so long."""
+        with self._news:
+            self._news.wait_for(lambda: self.over, seconds)
 
     @property
     def received(self) -> int:
@@ -169,7 +174,7 @@ class Fetch:
                 continue
             if hashlib.sha256(block).digest() != self._leaves[index]:
                 raise ValueError(f"block {index} of {self.tree} is another one")
-            self._parent.counts["blocks"] += 1
+            self._parent.received.add(blocks=1)
             if self._stored(index, block):
                 pending.discard(index)
 
@@ -195,15 +200,19 @@ def has(held: bytes, index: int) -> bool:
 class Fetches:
     """All that a node fetches."""
 
-    def __init__(self, store: Store, me: Me, providers: Providers, log: Log) -> None:
-        self.store, self.providers, self.log = store, providers, log
-        self.counts: Counter[str] = Counter()
-        self._me = me
+    def __init__(self, store: Store, me: Me, peers: Peers, log: Log) -> None:
+        self.store, self.log = store, log
+        self.received = Counts()
+        self._me, self._peers = me, peers
         self._running: dict[str, Fetch] = {}
         self._lock = threading.Lock()
 
+    def providers(self, cid: Cid) -> dict[str, Address]:
+        return self._peers.providers(cid)
+
     def lost(self, peer: str, error: DialFailed) -> None:
-        self.log.info("Peer cannot be dialled", topics="codex blockexcengine", peer=peer, err=error)
+        self.log.debug("Unable to dial peer", topics="codex blockexcengine", peer=peer, err=error)
+        self._peers.forget(peer)
 
     def link(self, address: Address, peer: str | None) -> Link:
         return Link(self._me, address, peer)
@@ -234,7 +243,7 @@ class Fetches:
             except (DialFailed, OSError, ValueError):
                 continue
             if manifest is not None:
-                self.counts["blocks"] += 1
+                self.received.add(blocks=1)
                 return manifest
         return None
 
@@ -290,7 +299,7 @@ class Fetches:
                         return
                     if fetch is None or fetch.over:
                         fetch = stack.enter_context(self.wanted(manifest))
-                    fetch.wait(LOOK_S)
+                    fetch.wait(index, LOOK_S)
                 yield block[:left]
                 left -= len(block)
 

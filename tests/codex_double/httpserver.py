@@ -54,23 +54,19 @@ class Answer:
         }
         lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
         status = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"
-        return "\r\n".join([status, *lines, "", ""]).encode("latin-1", "replace")
+        return "\r\n".join([status, *lines, "", ""]).encode()
 
 
 class Hangup(Exception):
     """The client is not to get any more: the connection is closed."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Body:
     """A request's body, of a told length or in chunks; what a client that hangs up did not send is just missing."""
 
     source: io.BufferedReader
-    length: int | None
-    announced: bool
-    _chunk: int = 0
-    _ended: bool = False
-    _rest: bytes = b""
+    length: int | None = None
 
     def blocks(self, size: int) -> Iterable[bytes]:
         """Pieces of ``size``, but for the last."""
@@ -124,18 +120,18 @@ class Request:
 
     def hang(self) -> None:
         """Answer nothing, for as long as the client waits."""
-        while self.waits():
-            time.sleep(0.1)
+        while self.client.recv(PIECE):
+            pass
         raise Hangup
 
     def body(self) -> Body | None:
         """None if there is none."""
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
-            return Body(self.source, None, announced=True)
+            return Body(self.source)
         length = self.headers.get("content-length", "0")
         if not length.isdigit():
             raise BadRequest
-        return Body(self.source, int(length), announced=True) if int(length) else None
+        return Body(self.source, int(length)) if int(length) else None
 
     def expects(self) -> None:
         """Tell a client that asks first to go on."""
@@ -158,13 +154,22 @@ def listen(address: Address) -> socket.socket:
 
 def serve(listener: socket.socket, answer: Callable[[Request], Answer], server: str | None = None) -> None:
     """Answer everybody, each in a thread, in the background."""
+    accept(listener, lambda client: _converse(client, answer, server))
 
-    def accept() -> None:
+
+def accept(listener: socket.socket, meet: Callable[[socket.socket], None]) -> None:
+    """Meet whoever connects, each in a thread, in the background."""
+
+    def forever() -> None:
         while True:
-            client, _ = listener.accept()
-            threading.Thread(target=_converse, args=(client, answer, server), daemon=True).start()
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                time.sleep(0.1)  # it has too many open files just now
+                continue
+            threading.Thread(target=meet, args=(client,), daemon=True).start()
 
-    threading.Thread(target=accept, daemon=True).start()
+    threading.Thread(target=forever, daemon=True).start()
 
 
 def _converse(client: socket.socket, answer: Callable[[Request], Answer], server: str | None) -> None:
@@ -206,6 +211,6 @@ def _request(client: socket.socket, source: io.BufferedReader) -> Request:
 
 
 def _headers(source: io.BufferedReader) -> Iterable[tuple[str, str]]:
-    while (line := source.readline(PIECE).decode("latin-1").rstrip("\r\n")) and ":" in line:
+    while (line := source.readline(PIECE).decode(errors="replace").rstrip("\r\n")) and ":" in line:
         name, _, value = line.partition(":")
         yield name.strip().lower(), value.strip()

@@ -17,6 +17,9 @@ class Log:
 
     level: str = "info"
 
+    def debug(self, text: str, **fields: object) -> None:
+        self._write("debug", text, fields)
+
     def info(self, text: str, **fields: object) -> None:
         self._write("info", text, fields)
 

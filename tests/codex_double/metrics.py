@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from codex_double.counts import Counts
 from codex_double.flavours import RECORDINGS, Flavour
 from codex_double.httpserver import HTML, Answer, Request
 
@@ -23,7 +24,7 @@ class Metrics:
     def __init__(self, flavour: Flavour) -> None:
         self._flavour = flavour
         self._started = time.time()
-        self.uploads = self.downloads = 0
+        self.done = Counts()
 
     @cached_property
     def _lines(self) -> list[str]:

@@ -33,7 +33,7 @@ class Node:
         listener = listen(options.listen)
         self._listening: int = listener.getsockname()[1]
         self.peers, self._server = self._swarm(listener)
-        self.fetches = Fetches(self.store, self._me, self.peers.providers, log)
+        self.fetches = Fetches(self.store, self._me, self.peers, log)
         self.downloads = Downloads(self.fetches)
 
     @property
@@ -68,11 +68,11 @@ class Node:
         space, traffic = self.store.space(), self.discovery.traffic
         counts: dict[str, float] = {
             "block_exchange_blocks_sent_total": self._server.sent["blocks"],
-            "block_exchange_blocks_received_total": self.fetches.counts["blocks"],
+            "block_exchange_blocks_received_total": self.fetches.received["blocks"],
             "repostore_blocks": space.blocks,
             "repostore_bytes_used": space.used,
-            "api_uploads_total": self.metrics.uploads,
-            "api_downloads_total": self.metrics.downloads,
+            "api_uploads_total": self.metrics.done["uploads"],
+            "api_downloads_total": self.metrics.done["downloads"],
             "dht_routing_table_nodes": len(self.discovery.table.nodes()),
         }
         return counts | {

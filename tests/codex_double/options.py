@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from codex_double.flavours import Flavour
@@ -46,7 +46,7 @@ class Options:
     def reached(self) -> str:
         """The address that others are told."""
         host = self.listen[0]
-        return self.external or ("127.0.0.1" if ip_address(host).is_unspecified else host)
+        return self.external or ("127.0.0.1" if IPv4Address(host).is_unspecified else host)
 
 
 def known_flags(flavour: Flavour) -> dict[str, bool]:
@@ -164,16 +164,19 @@ def _listen(given: Mapping[str, str]) -> Address:
             raise _wrong("listen-addrs", given["listen-addrs"], "Invalid MultiAddress")
         return address
     # what the flags of both generations have for a default
-    return given.get("listen-ip", "0.0.0.0"), _number(given, "listen-port", 0)  # noqa: S104 - as real nodes do
+    host = given.get("listen-ip", "0.0.0.0")  # noqa: S104 - as real nodes do
+    if parse_multiaddress(f"/ip4/{host}/tcp/0") is None:
+        raise _wrong("listen-ip", host, "no address of IPv4")
+    return host, _number(given, "listen-port", 0)
 
 
 def parse_multiaddress(text: str) -> Address | None:
-    """``/ip4/HOST/tcp/PORT``; None if it is anything else."""
-    match = re.fullmatch(r"/ip[46]/([0-9a-f.:]+)/tcp/(\d{1,5})", text)
+    """``/ip4/HOST/tcp/PORT``; None if it is anything else (the double knows no IPv6)."""
+    match = re.fullmatch(r"/ip4/([0-9.]+)/tcp/(\d{1,5})", text)
     if match is None or int(match[2]) > 65535:
         return None
     try:
-        return str(ip_address(match[1])), int(match[2])
+        return str(IPv4Address(match[1])), int(match[2])
     except ValueError:
         return None
 
@@ -185,7 +188,7 @@ def _external(flavour: Flavour, text: str | None) -> str | None:
     way, _, address = text.partition(":")
     try:
         if way.lower() == "extip":
-            return str(ip_address(address))
+            return str(IPv4Address(address))
     except ValueError as error:
         raise _wrong("nat", text, str(error)) from error
     raise _wrong("nat", text, f"must be one of: {', '.join(ways)}, extip:<IP>")

@@ -14,9 +14,8 @@ from codex_double.options import Address
 class Peers:
     """The peers that a node dialled or that dialled it; and the providers that its discovery finds."""
 
-    def __init__(self, me: Me, discovery: Discovery | None = None) -> None:
-        self.discovery = discovery
-        self._me = me
+    def __init__(self, me: Me, discovery: Discovery) -> None:
+        self._me, self._discovery = me, discovery
         self._connected: dict[str, Me] = {}
         self._lock = threading.Lock()
 
@@ -25,13 +24,18 @@ class Peers:
         with self._lock:
             self._connected[peer.peer] = peer
 
+    def forget(self, peer: str) -> None:
+        """It cannot be dialled any more."""
+        with self._lock:
+            self._connected.pop(peer, None)
+
     def connected(self) -> list[str]:
         with self._lock:
             return list(self._connected)
 
     def find(self, peer: str) -> Address | None:
         """Where a peer exchanges blocks; None if nobody knows."""
-        contact = self.discovery.find(peer) if self.discovery else None
+        contact = self._discovery.find(peer)
         return contact.tcp if contact else None
 
     def connect(self, peer: str, addresses: Sequence[Address]) -> None:
@@ -52,7 +56,6 @@ class Peers:
         """Who may have it: providers that discovery knows, and connected peers."""
         with self._lock:
             found = {peer: (me.host, me.port) for peer, me in self._connected.items()}
-        if self.discovery:
-            found |= {contact.peer: contact.tcp for contact in self.discovery.providers(str(cid))}
+        found |= {contact.peer: contact.tcp for contact in self._discovery.providers(str(cid))}
         found.pop(self._me.peer, None)
         return found

@@ -75,6 +75,8 @@ class Store:
         try:
             return self._path(digest).read_bytes()
         except FileNotFoundError:
+            with self._lock:
+                self._drop(digest)
             return None
 
     def holds(self, digest: bytes) -> bool:
@@ -166,8 +168,8 @@ class Store:
             self.advertise(cid, True)
             gone = set(self._trees.pop(str(manifest.tree), ()))
             (self._folders["trees"] / str(manifest.tree)).unlink(missing_ok=True)
-            for leaves in self._trees.values():
-                gone.difference_update(leaves)
+            for other in self._manifests.values():
+                gone.difference_update(self._trees.get(str(other.tree), ()))
             for digest in gone:
                 self._drop(digest)
 
