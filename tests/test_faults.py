@@ -24,7 +24,7 @@ Fault = Callable[..., Bench]
         ("short", "failed", "2999999 bytes are announced, not 3000000"),
         ("silent", "late", "the deadline passed with 0 of 3000000 bytes"),
         ("breaks", "failed", "its driver broke: RuntimeError: boom"),
-        ("tells too much", "failed", "its driver told of more than 3000000 bytes"),
+        ("tells too much", "failed", "its driver told that it holds more than 3000000 bytes"),
     ],
 )
 def test_a_bad_transfer_fails_its_cell(fault: Fault, name: str, outcome: str, text: str) -> None:

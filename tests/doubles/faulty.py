@@ -109,7 +109,7 @@ class FaultyNode(HttpNode):
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # what the generator of HttpNode returns
             if self.fault == "tells too much":
-                arrival = replace(arrival, received=2 * arrival.received)
+                arrival = replace(arrival, held={view: 2 * held for view, held in arrival.held.items()})
             yield arrival
             if self.fault == "breaks" and arrival.received > want.size // 2:
                 raise RuntimeError("boom")
