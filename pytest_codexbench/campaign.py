@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,7 @@ class Campaign:
 
     def reason(self, cell: Cell) -> str | None:
         """Why this machine cannot run the cell, with the figure and the way out; None if it can."""
-        system = find(cell.shape.variant.system)
-        if why := system.missing(cell.shape.variant) or self.backend.cannot(cell.shape):
+        if why := self.backend.cannot(cell.shape):
             return f"{cell.system}: {why}"
         cost, room = self.known.cost(cell, self.needs(cell)), self.backend.room()
         if cost.disk > room.disk * MOST_DISK:
@@ -199,7 +198,7 @@ class Campaign:
                 self.say({"what": "trouble", "text": f"{cell.shape}: {trouble}"})
             self._down_for[cell.shape] = self._troubles[cell] = trouble
             return
-        with self._lease(cell):
+        with self._lease(cell, up.cluster):
             round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
         self._rounds.setdefault(cell, {})[drawn.index] = round_
         if round_.left_on or (not round_.success and not self._healthy(up.cluster)):
@@ -271,7 +270,7 @@ class Campaign:
         shape = cell.shape
         up = self._up[shape] = self._bring_up(shape)
         small = Block(shape.nodes, cell.seeders, WARM_UP_SIZE, shape.link, (shape.variant,))
-        with self._lease(cell):
+        with self._lease(cell, up.cluster):
             up.environment = up.environment.with_probe(experiment.probe(up.cluster.nodes), up.cluster.versions)
             done = self._measured(small.cells[0], draw(small, WARM_UP, self.terms.seed), up, "draw only")
         if not done.success and not self._healthy(up.cluster):
@@ -293,7 +292,10 @@ class Campaign:
                         max(self.terms.largest, WARM_UP_SIZE),
                     )
                 )
-                return _Up(cluster, self.backend.environment(self.terms.workers), stack.pop_all())
+                environment = self.backend.environment(self.terms.workers)
+                if hosts := cluster.hosts:
+                    environment = replace(environment, colocated=len(set(hosts)) < len(hosts))
+                return _Up(cluster, environment, stack.pop_all())
         except OSError as error:
             raise NotReady(f"{shape} cannot be started: {error}") from error
 
@@ -320,21 +322,21 @@ class Campaign:
             return False
 
     @contextmanager
-    def _lease(self, cell: Cell) -> Iterator[None]:
-        """Nothing else is measured on this machine inside the block, by this run or another one of this user."""
+    def _lease(self, cell: Cell, cluster: Cluster) -> Iterator[None]:
+        """Nothing else is measured on the cluster's hosts inside the block, by this run or another of this user."""
         from filelock import FileLock, Timeout
 
-        lock = FileLock(Path(tempfile.gettempdir()) / f"codexbench-measuring-{os.getuid()}.lock")
-        while True:
-            try:
-                lock.acquire(timeout=5)
-                break
-            except Timeout:
-                self.say({"what": "waiting", "text": f"{cell}: waits until another measurement is through"})
-        try:
+        folder, words = Path(tempfile.gettempdir()), sorted({f"-{host}" for host in cluster.hosts}) or [""]
+        with ExitStack() as held:
+            # in one order everywhere, or two campaigns would wait for each other
+            for word in words:
+                lock = FileLock(folder / f"codexbench-measuring-{os.getuid()}{word}.lock")
+                while not lock.is_locked:
+                    try:
+                        held.enter_context(lock.acquire(timeout=5))
+                    except Timeout:
+                        self.say({"what": "waiting", "text": f"{cell}: waits until another measurement is through"})
             yield
-        finally:
-            lock.release()
 
 
 def _thinned(say: Say) -> Callable[[str, Mapping[str, Any]], None]:

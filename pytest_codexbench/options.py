@@ -63,7 +63,7 @@ class Option:
 
 OPTIONS = (
     Option("matrix", "NAME|FILE", f"what to measure: {', '.join(PRESETS)}, or a file (.toml); without it nothing"),
-    Option("backend", "NAME", "where clusters run", "local"),
+    Option("backend", "NAME", "where clusters run: local, kubernetes", "local"),
     Option("systems", "NAMES", "systems and variants, by comma; default: the matrix file's, else bittorrent,http"),
     Option("rounds", "N", "rounds a cell; default: the matrix's own"),
     Option("budget", "TIME", "stop in time, as in 90s, 10m, 8h: every cell has k rounds before any has k+1"),
@@ -76,6 +76,10 @@ OPTIONS = (
         "codex-bin", "PATH", "program of the Codex nodes; default: `codex` or `storage` on PATH, or a variant's bin"
     ),
     Option("ipfs-bin", "PATH", "Kubo's program; default: `ipfs` on PATH, or a variant's bin"),
+    Option("kube-context", "NAME", "context of the kubeconfig; default: its current one"),
+    Option("helm", "PATH", "Helm's program; default: `helm` on PATH"),
+    Option("agent-image", "IMAGE", "image of the agents, by tag or digest; default: the charts'"),
+    Option("values", "FILE", "more values for every chart (.yaml): storage, node selectors, pull secrets"),
     Option("deadline", "TIME", "how long a transfer may take, as in 90s; default: 60 s and 1 s for each MB"),
     Option("link", "RATE", "limit of each node's link in both directions, as in 100mbit; default: none"),
 )
@@ -95,6 +99,10 @@ class Options:
     resume: str | None
     plan: bool
     deadline_s: float | None
+    kube_context: str | None = None
+    helm: str | None = None
+    agent_image: str | None = None
+    values: Path | None = None
 
     def lines(self) -> list[str]:
         """For people: what was asked for."""
@@ -135,16 +143,12 @@ def read_options(asked: Asked) -> Options:
     if rounds := value("rounds"):
         chosen = chosen.with_rounds(_whole("rounds", rounds, 1))
     backend = value("backend") or ""
-    if backend != "local":
-        raise WrongInput(f"--cb-backend={backend}: no such backend; there is: local")
+    if backend not in BACKENDS:
+        raise WrongInput(f"--cb-backend={backend}: no such backend; there are: {', '.join(BACKENDS)}")
+    values = value("values")
+    if values and not Path(values).is_file():
+        raise WrongInput(f"--cb-values={values}: no such file")
     budget, deadline = value("budget"), value("deadline")
-    data = value("data")
-    if data and len(str(Path(data).absolute())) > MOST_DATA_PATH:
-        raise WrongInput(f"--cb-data={data}: longer than {MOST_DATA_PATH} characters, too long for the nodes' sockets")
-    if data and not Path(data).is_dir():
-        raise WrongInput(f"--cb-data={data}: no such folder")
-    if data and not os.access(data, os.W_OK | os.X_OK):
-        raise WrongInput(f"--cb-data={data}: this user may not write there")
     return Options(
         matrix=chosen,
         matrix_text=text,
@@ -152,16 +156,33 @@ def read_options(asked: Asked) -> Options:
         budget_s=_checked("budget", budget, parse_time) if budget else None,
         seed=_whole("seed", value("seed") or "1", 0),
         results=Path(value("results") or "results"),
-        data=Path(data).absolute() if data else None,
+        data=_data_folder(data) if (data := value("data")) else None,
         resume=value("resume"),
         plan=_truth("plan", value("plan")),
         deadline_s=_checked("deadline", deadline, parse_time) if deadline else None,
+        kube_context=value("kube-context"),
+        helm=value("helm"),
+        agent_image=value("agent-image"),
+        values=Path(values) if values else None,
     )
+
+
+def _data_folder(text: str) -> Path:
+    """The folder for the nodes' data."""
+    path = Path(text).absolute()
+    if len(str(path)) > MOST_DATA_PATH:
+        raise WrongInput(f"--cb-data={text}: longer than {MOST_DATA_PATH} characters, too long for the nodes' sockets")
+    if not path.is_dir():
+        raise WrongInput(f"--cb-data={text}: no such folder")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise WrongInput(f"--cb-data={text}: this user may not write there")
+    return path
 
 
 _OPTION: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 DEFAULT_SYSTEMS = "bittorrent,http"
 BINS = ("codex", "ipfs")
+BACKENDS = ("local", "kubernetes")
 
 
 def _matrix(text: str) -> tuple[Matrix, Mapping[str, Variant]]:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_codexbench.backends import Cluster
-    from pytest_codexbench.backends.local import Local
+    from pytest_codexbench.backends import Backend, Cluster
     from pytest_codexbench.campaign import Campaign
     from pytest_codexbench.forecast import Experience
     from pytest_codexbench.matrix import Block, Cell
@@ -269,12 +268,18 @@ class Bench:
     # --- running ------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def backend(self) -> Local:
+    def backend(self) -> Backend:
         """Where clusters run."""
+        folder = self._folder
+        logs, asked = (folder or self.options.results) / "logs", self.options
+        if asked.backend == "kubernetes":
+            from pytest_codexbench.backends.kubernetes import Kubernetes, Wishes
+
+            wishes = Wishes(asked.kube_context, asked.helm, asked.agent_image, asked.values)
+            return Kubernetes(logs, folder.name if folder else "plan", wishes)
         from pytest_codexbench.backends.local import Local
 
-        folder = self._folder
-        return Local((folder or self.options.results) / "logs", self.options.data)
+        return Local(logs, asked.data)
 
     @property
     def _folder(self) -> Path | None:
@@ -317,14 +322,13 @@ class Bench:
         return bool(getattr(self.config.option, "numprocesses", None)) or getattr(self.config.option, "tx", []) != []
 
     def _opened(self) -> Run:
-        from pytest_codexbench.backends.local import Local
         from pytest_codexbench.run import new_run, plan_to_json, resumed_run
         from pytest_codexbench.systems import find
 
         versions: dict[str, str] = {}
         for variant in self.options.matrix.variants:
             system = find(variant.system)
-            if system.missing(variant) is None:
+            if self.options.backend == "local" and system.missing(variant) is None:
                 versions |= system.versions(variant)
         asked = {
             "matrix": self.options.matrix_text,
@@ -334,7 +338,8 @@ class Bench:
         }
         command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
         told = plan_to_json(self.plan, command, asked, versions)
-        environment = Local(self.options.results, self.options.data).environment(1)
+        environment = self.backend.environment(1)
+        del self.backend  # the run's folder is known only now
         if self.options.resume:
             return resumed_run(self.options.results, self.options.resume, told, environment)
         return new_run(self.options.results, told, environment)

@@ -322,7 +322,7 @@ def test_without_a_program_cells_are_skipped_with_the_ways_out(bench: Bench, mon
         ({"flags": "--data-dir=/tmp"}, "flags = '--data-dir=/tmp': --data-dir is set by the benchmark"),
         ({"flags": "num-threads=4"}, "flags = 'num-threads=4': 'num-threads=4'; write each as --name=value"),
         ({"flags": "--a='"}, 'flags = "--a=\'": No closing quotation'),
-        ({"color": "red"}, "color = 'red': no such setting; there are bin, download, flags"),
+        ({"color": "red"}, "color = 'red': no such setting; there are bin, image, generation, download, flags"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, str], text: str) -> None:

@@ -152,6 +152,6 @@ def test_another_program_is_refused(tmp_path: Path) -> None:
 
     assert f"{impostor} is no Kubo: it does not answer to `version --number`" == Ipfs().missing(variant)
     assert Ipfs().wrong(Variant("ipfs", "ipfs", (("bin", "/absent/ipfs"),))) == "bin = '/absent/ipfs': no such program"
-    assert "routing = 'dht': no such setting; there are bin" == Ipfs().wrong(
+    assert "routing = 'dht': no such setting; there are bin, image" == Ipfs().wrong(
         Variant("ipfs", "ipfs", (("routing", "dht"),))
     )

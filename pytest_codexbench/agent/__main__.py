@@ -12,7 +12,7 @@ from typing import NoReturn
 from pytest_codexbench.agent.neighbour import Neighbour
 from pytest_codexbench.agent.process import NodeProcess, Program
 from pytest_codexbench.agent.server import Agent
-from pytest_codexbench.agent.wire import wire_from_env
+from pytest_codexbench.agent.wire import Interface, wire_from_env
 from pytest_codexbench.rpc import Server, token_from_environment
 from pytest_codexbench.systems import Command, Place, find
 
@@ -54,7 +54,8 @@ def main() -> None:
     if options.become:
         become(find(options.system).driver(place).command([]))
     process: Program = NodeProcess(options.log) if options.beside is None else Neighbour()
-    agent = Agent(find(options.system), place, process, wire_from_env(os.environ))
+    wire = wire_from_env(os.environ) if options.beside is None else Interface()
+    agent = Agent(find(options.system), place, process, wire)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.close())
     Server(options.listen, token, agent.verbs()).start()

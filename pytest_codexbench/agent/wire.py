@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from pytest_codexbench.errors import AgentError
 
@@ -76,6 +77,30 @@ def wire_from_env(environ: Mapping[str, str] = os.environ) -> Wire | None:
     except (OSError, ValueError) as error:
         raise AgentError(f"CODEXBENCH_WIRE_FD={environ['CODEXBENCH_WIRE_FD']} is no netlink socket: {error}") from error
     return Wire(near, far, environ["CODEXBENCH_WIRE_PORT"])
+
+
+class Interface:
+    """One node's link where only the interface counts it, as in a Pod: a segment-offloaded packet has one header there.
+
+    Raises:
+        AgentError: if the interface is not there.
+    """
+
+    def __init__(self, name: str = DEVICE, root: Path = Path("/sys/class/net")) -> None:
+        self._folder = root / name / "statistics"
+        self.read()
+
+    def read(self) -> tuple[int, int]:
+        """Bytes received and sent since the link came up.
+
+        Raises:
+            AgentError: if the kernel does not tell.
+        """
+        try:
+            received, sent = (int((self._folder / name).read_text()) for name in ("rx_bytes", "tx_bytes"))
+        except (OSError, ValueError) as error:
+            raise AgentError(f"the bytes of {self._folder.parent.name} cannot be read: {error}") from error
+        return received, sent
 
 
 class _End:

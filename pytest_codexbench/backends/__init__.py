@@ -14,10 +14,11 @@ from pytest_codexbench.records import Environment
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Nodes that are ready, and the version of each program as they tell it."""
+    """Nodes that are ready, the version of each program as they tell it; the host of each node where there are more."""
 
     nodes: tuple[Node, ...]
     versions: Mapping[str, str]
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,9 @@ class Local:
         return Room(psutil.disk_usage(str(self.root)).free, psutil.virtual_memory().available, str(self.root))
 
     def cannot(self, shape: Shape) -> str | None:
-        """A limited link needs a network of its own for each node."""
+        """The system's program is needed; and for a limited link a network of its own for each node."""
+        if why := find(shape.variant.system).missing(shape.variant):
+            return why
         if shape.link is not None and self.why_loopback is not None:
             return f"links cannot be limited here: {self.why_loopback}; or leave out the link"
         return None

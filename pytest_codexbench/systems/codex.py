@@ -89,7 +89,9 @@ class Codex:
                 return f"flags = {variant.setting('flags')!r}: {flag!r}; write each as --name=value"
             if name in OURS:
                 return f"flags = {variant.setting('flags')!r}: --{name} is set by the benchmark"
-        return wrong_program(variant) or unknown_setting(variant, ("bin", "download", "flags"))
+        if (generation := variant.setting("generation", "first")) not in ("first", "second"):
+            return f"generation = {generation!r}: first or second is needed, and only for an image"
+        return wrong_program(variant) or unknown_setting(variant, ("bin", "image", "generation", "download", "flags"))
 
     def missing(self, variant: Variant) -> str | None:
         """A program of either generation is needed."""

@@ -59,7 +59,7 @@ class Ipfs:
 
     def wrong(self, variant: Variant) -> str | None:
         """The program."""
-        return wrong_program(variant) or unknown_setting(variant, ("bin",))
+        return wrong_program(variant) or unknown_setting(variant, ("bin", "image"))
 
     def missing(self, variant: Variant) -> str | None:
         """Kubo's program is needed."""

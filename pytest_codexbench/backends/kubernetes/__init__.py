@@ -1,0 +1,308 @@
+"""Clusters on Kubernetes: a Helm release in a namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pytest_codexbench import __version__
+from pytest_codexbench.agent.client import Download, Heard, Node, finish
+from pytest_codexbench.backends import Cluster, Room
+from pytest_codexbench.backends.kubernetes.api import TIMEOUTS, Api
+from pytest_codexbench.backends.kubernetes.forward import forwarded
+from pytest_codexbench.backends.kubernetes.pods import Pod, Pods
+from pytest_codexbench.backends.kubernetes.release import Helm, chart_of
+from pytest_codexbench.errors import CannotRun, NotReady
+from pytest_codexbench.matrix import Shape, rate_text
+from pytest_codexbench.records import Environment
+from pytest_codexbench.systems import Contact, Handle
+from pytest_codexbench.together import each
+
+AGENT_PORT = 7070
+# Settings of a variant that are the chart's own values, or mean nothing in a Pod.
+NOT_FOR_AGENTS = ("bin", "image", "generation")
+PODS_S, NODE_S, GONE_S = 600.0, 120.0, 180.0
+LOOK_S = 0.5
+# The Pods are n-0, n-1, ...
+RELEASE = "n"
+MANAGED, RUN, CELL, OWNER = "app.kubernetes.io/managed-by", "codexbench/run", "codexbench/cell", "codexbench/owner"
+OURS = "codexbench"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user wants of the cluster: a context of the kubeconfig, a helm program, an image, values of charts."""
+
+    context: str | None = None
+    helm: str | None = None
+    agent_image: str | None = None
+    values: Path | None = None
+
+
+class Kubernetes:
+    """The backend ``kubernetes``. ``logs`` is the folder for the logs of all clusters, ``run`` the run's id."""
+
+    name = "kubernetes"
+
+    def __init__(self, logs: Path, run: str, wishes: Wishes | None = None) -> None:
+        self.logs, self.run, self.wishes = logs, run, wishes or Wishes()
+
+    @cached_property
+    def _api(self) -> Api:
+        return Api(self.wishes.context)
+
+    @cached_property
+    def _helm(self) -> Helm:
+        return Helm(self.wishes.helm, self.wishes.context)
+
+    def cannot(self, shape: Shape) -> str | None:
+        """What is missing: a cluster, Helm, a chart of the system."""
+        if chart_of(shape.variant.system) is None:
+            return f"there is no chart of {shape.variant.system}; use the local backend"
+        try:
+            _ = self._api, self._helm
+        except CannotRun as error:
+            return str(error)
+        return None
+
+    def room(self) -> Room:
+        """What all nodes of the cluster together give to Pods; what others use of it is not known."""
+        disk, memory = (self._given(what) for what in ("ephemeral-storage", "memory"))
+        return Room(disk, memory, f"all {len(self._nodes())} nodes together")
+
+    def _nodes(self) -> list[Any]:
+        found: Any = self._api.ask("the nodes", lambda: self._api.core.list_node(_request_timeout=TIMEOUTS))
+        nodes: list[Any] = found.items
+        return nodes
+
+    def _given(self, what: str) -> int:
+        """What all nodes give to Pods of one resource."""
+        return sum(_quantity((node.status.allocatable or {}).get(what, "0")) for node in self._nodes())
+
+    def environment(self, workers: int) -> Environment:
+        """The cluster; which of its nodes a swarm has, ``Cluster`` tells."""
+        nodes = self._nodes()
+        version: Any = self._api.ask("the version", lambda: self._api.version.get_code(_request_timeout=TIMEOUTS))
+        infos = [node.status.node_info for node in nodes]
+        return Environment(
+            backend=self.name,
+            isolation="pods",
+            versions={
+                "codexbench": __version__,
+                "python": platform.python_version(),
+                "kubernetes": version.git_version,
+            },
+            machine={
+                "system": _one_or_all(info.operating_system for info in infos),
+                "architecture": _one_or_all(info.architecture for info in infos),
+                "processor": f"{len(nodes)} nodes",
+                "cores": self._given("cpu"),
+                "memory": self._given("memory"),
+            },
+            kernel=_one_or_all(info.kernel_version for info in infos),
+            colocated=True,
+            workers=workers,
+            wire="counters of the Pods' interfaces (gso: uncorrected)",
+        )
+
+    @contextmanager
+    def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> Iterator[Cluster]:
+        """See ``Backend.cluster``."""
+        chart = chart_of(shape.variant.system)
+        if chart is None:
+            raise NotReady(f"there is no chart of {shape.variant.system}")
+        token = secrets.token_hex(32)
+        with self._namespace(shape) as namespace, ExitStack() as stack:
+            pods = Pods(self._api, namespace, RELEASE)
+            self._helm.install(RELEASE, chart, namespace, self._values(shape, largest, token))
+            stack.callback(self._helm.uninstall, RELEASE, namespace)
+            stack.callback(pods.keep_logs, self.logs / str(shape))
+            up = pods.ready(shape.nodes, PODS_S, lambda text: say(f"{shape}: {text}"))
+            urls = [stack.enter_context(self._reached(pod, namespace)) for pod in up]
+            yield _started(up, urls, token, pods)
+
+    def _values(self, shape: Shape, largest: int, token: str) -> dict[str, Any]:
+        settings = {key: value for key, value in shape.variant.settings if key not in NOT_FOR_AGENTS}
+        values: dict[str, Any] = {
+            "nodes": shape.nodes,
+            "data": {"size": f"{largest}B", "files": 1},
+            "settings": settings,
+            "token": token,
+            "run": _label(self.run),
+            "cell": _label(str(shape)),
+        }
+        if shape.link is not None:
+            values["link"] = {"rate": rate_text(shape.link)}
+        if generation := shape.variant.setting("generation"):
+            values["generation"] = generation
+        if image := shape.variant.setting("image"):
+            values["image"] = _image(image)
+        if self.wishes.agent_image:
+            values["agent"] = {"image": _image(self.wishes.agent_image)}
+        return _merged(values, _read(self.wishes.values) if self.wishes.values else {})
+
+    @contextmanager
+    def _namespace(self, shape: Shape) -> Iterator[str]:
+        """A namespace of its own, gone when the block is left."""
+        from kubernetes.client import V1Namespace, V1ObjectMeta
+
+        name = f"codexbench-{secrets.token_hex(4)}-{_label(str(shape))}"[:63].rstrip("-.")
+        labels = {MANAGED: OURS, RUN: _label(self.run), CELL: _label(str(shape)), OWNER: owner()}
+        labels["pod-security.kubernetes.io/enforce"] = "restricted"
+        body = V1Namespace(metadata=V1ObjectMeta(name=name, labels=labels))
+        self._api.ask(f"namespace {name}", lambda: self._api.core.create_namespace(body, _request_timeout=TIMEOUTS))
+        try:
+            yield name
+        finally:
+            remove(self._api, name)
+
+    @contextmanager
+    def _reached(self, pod: Pod, namespace: str) -> Iterator[str]:
+        """The URL of a Pod's agent: its own address from inside the cluster, a forwarded port from outside."""
+        if self._api.inside:
+            yield f"http://{pod.address}:{AGENT_PORT}"
+            return
+        name = pod.name
+
+        def opened() -> socket.socket:
+            from kubernetes.stream import portforward
+
+            # a client of its own: opening a stream changes the client it is opened with
+            connection = Api(self.wishes.context).core.connect_get_namespaced_pod_portforward
+            stream: socket.socket = portforward(connection, name, namespace, ports=str(AGENT_PORT)).socket(AGENT_PORT)
+            return stream
+
+        with (
+            tempfile.TemporaryDirectory(prefix="codexbench-kube-") as folder,
+            forwarded(Path(folder) / "agent.sock", opened) as url,
+        ):
+            yield url
+
+
+@dataclass(frozen=True)
+class PodNode(Node):
+    """A node in a Pod: what it said last, the cluster tells."""
+
+    pods: Pods = field(repr=False)
+
+    def download(
+        self, handle: Handle, size: int, sources: Sequence[Contact], position: int, deadline_s: float, heard: Heard
+    ) -> Download:
+        """As every node's; a transfer that failed brings the end of the container's log."""
+        got = super().download(handle, size, sources, position, deadline_s, heard)
+        if got.transfer.error is None:
+            return got
+        return replace(got, transfer=replace(got.transfer, log_tail=self.pods.tail(self.name)))
+
+    def log_tail(self) -> str:
+        """The end of its container's log."""
+        return self.pods.tail(self.name)
+
+
+def _started(pods: Sequence[Pod], urls: Sequence[str], token: str, read: Pods) -> Cluster:
+    """Nodes of which every agent has seen its node ready, joined."""
+    names = [pod.name for pod in pods]
+
+    def start(url: str) -> Mapping[str, Any]:
+        return finish(url, "start", {"bootstrap": [], "deadline_s": NODE_S}, token, deadline_s=2 * NODE_S)
+
+    told = each(list(urls), start)
+    contacts: list[Contact] = [one["contact"] for one in told]
+    nodes = tuple(
+        PodNode(name, url, token, contact, read) for name, url, contact in zip(names, urls, contacts, strict=True)
+    )
+    each(nodes, lambda node: node.join([contact for contact in contacts if contact["name"] != node.name]))
+    images = {f"image {container}": image for container, image in pods[0].images.items()}
+    return Cluster(nodes, {**told[0]["versions"], **images}, tuple(pod.host for pod in pods))
+
+
+def remove(api: Api, namespace: str) -> None:
+    """Delete a namespace and wait until it is gone.
+
+    Raises:
+        NotReady: if it is still there after three minutes: with what holds it.
+    """
+
+    def delete() -> None:
+        api.core.delete_namespace(namespace, _request_timeout=TIMEOUTS)
+
+    api.ask(f"deletion of namespace {namespace}", delete, absent=lambda: None)
+    end = time.monotonic() + GONE_S
+    while time.monotonic() < end:
+        found: Any = api.ask(
+            f"namespace {namespace}",
+            lambda: api.core.list_namespace(field_selector=f"metadata.name={namespace}", _request_timeout=TIMEOUTS),
+        )
+        left = found.items
+        if not left:
+            return
+        time.sleep(LOOK_S)
+    conditions = "; ".join(f"{one.reason}: {one.message}" for one in left[0].status.conditions or ())
+    raise NotReady(f"namespace {namespace} was not gone within {GONE_S:g} s: {conditions or left[0].status.phase}")
+
+
+def owner() -> str:
+    """This host, user and process, as a label: who may remove a namespace, and whether he is still there."""
+    return _label(f"{socket.gethostname()}.{os.getuid()}.{os.getpid()}")
+
+
+def _label(text: str) -> str:
+    """``text`` as the value of a label: 63 letters, digits, dashes and dots at most."""
+    return re.sub(r"[^a-z0-9.-]+", "-", text.lower())[:63].strip("-.")
+
+
+def _image(text: str) -> dict[str, str]:
+    """The values of an image that is written as a registry writes it."""
+    named, _, digest = text.partition("@")
+    repository, colon, tag = named.rpartition(":")
+    image = {"repository": repository, "tag": tag} if colon and "/" not in tag else {"repository": named}
+    return {**image, "digest": digest} if digest else image
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A file of values.
+
+    Raises:
+        NotReady: if it is none.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise NotReady(f"{path}: {error}") from error
+    if not isinstance(found, dict):
+        raise NotReady(f"{path}: no values in it: a mapping is needed")
+    return found
+
+
+def _merged(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in more.items():
+        there = merged.get(key)
+        merged[key] = _merged(there, value) if isinstance(there, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def _quantity(text: str) -> int:
+    """Bytes in a quantity as Kubernetes writes it: ``25Gi``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]*)", text)
+    return int(float(match[1]) * UNITS.get(match[2], 1)) if match else 0
+
+
+def _one_or_all(texts: Any) -> str:
+    return ", ".join(sorted(set(texts)))

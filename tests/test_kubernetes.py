@@ -1,0 +1,214 @@
+"""What the backend ``kubernetes`` does without a cluster: names, values, images, forwarded ports, wrong wishes."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_codexbench.agent.wire import Interface
+from pytest_codexbench.errors import AgentError, CannotRun, NotReady
+from pytest_codexbench.matrix import Shape, Variant
+
+pytest.importorskip("kubernetes", reason="the extra `kubernetes` is not installed")
+
+from pytest_codexbench.backends import kubernetes as backend
+from pytest_codexbench.backends.kubernetes.api import Api
+from pytest_codexbench.backends.kubernetes.forward import forwarded
+from pytest_codexbench.backends.kubernetes.pods import _pod
+from pytest_codexbench.backends.kubernetes.release import Helm
+
+IPFS = Shape(Variant("ipfs.next", "ipfs", (("image", "ipfs/kubo:v0.39.0"),)), 8, 10**8)
+
+
+@given(st.text(max_size=100))
+def test_any_name_becomes_a_label(text: str) -> None:
+    """Runs and cells are named by people; the value of a label has 63 characters of a few kinds."""
+    assert re.fullmatch(r"|[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", backend._label(text))
+
+
+@pytest.mark.parametrize(
+    "text, values",
+    [
+        ("ipfs/kubo:v0.38.0", {"repository": "ipfs/kubo", "tag": "v0.38.0"}),
+        ("ipfs/kubo", {"repository": "ipfs/kubo"}),
+        ("host:5000/ipfs/kubo", {"repository": "host:5000/ipfs/kubo"}),
+        ("host:5000/ipfs/kubo:1", {"repository": "host:5000/ipfs/kubo", "tag": "1"}),
+        ("ipfs/kubo@sha256:ab", {"repository": "ipfs/kubo", "digest": "sha256:ab"}),
+        ("ipfs/kubo:1@sha256:ab", {"repository": "ipfs/kubo", "tag": "1", "digest": "sha256:ab"}),
+    ],
+)
+def test_an_image_is_written_as_registries_write_it(text: str, values: dict[str, str]) -> None:
+    """By tag or digest, with or without a host and its port."""
+    assert values == backend._image(text)
+
+
+@pytest.mark.parametrize("text, size", [("0", 0), ("25Gi", 25 << 30), ("500M", 5 * 10**8), ("2", 2), ("nonsense", 0)])
+def test_quantities_are_read(text: str, size: int) -> None:
+    """As the API server writes what a node gives."""
+    assert size == backend._quantity(text)
+
+
+def test_values_follow_from_the_shape(tmp_path: Path) -> None:
+    """Nodes, room, link and image come from the cell; the user's own file has the last word."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("agent: {image: {pullPolicy: Never}}\nnodeSelector: {pool: bench}\n")
+    kube = backend.Kubernetes(tmp_path, "20261124-x", backend.Wishes(agent_image="me/agent:1", values=mine))
+
+    values = kube._values(IPFS, 10**9, "secret")
+
+    assert 8 == values["nodes"]
+    assert {"size": "1000000000B", "files": 1} == values["data"]
+    assert {"rate": "100mbit"} == values["link"]
+    assert {"repository": "ipfs/kubo", "tag": "v0.39.0"} == values["image"]
+    assert {"image": {"repository": "me/agent", "tag": "1", "pullPolicy": "Never"}} == values["agent"]
+    assert {} == values["settings"]
+    assert {"pool": "bench"} == values["nodeSelector"]
+
+
+@pytest.mark.parametrize("text", ["- a list", "{", "just words"])
+def test_a_file_that_has_no_values_is_refused(text: str, tmp_path: Path) -> None:
+    """Named, before anything is installed."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text)
+
+    with pytest.raises(NotReady, match=r"mine\.yaml: "):
+        backend._read(mine)
+
+
+def test_without_a_cluster_the_ways_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kubeconfig, no such context, no helm, no chart: each says what would help."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    kube = backend.Kubernetes(tmp_path, "run", backend.Wishes(context="nowhere"))
+
+    assert "--cb-kube-context=NAME" in (kube.cannot(IPFS) or "")
+    assert "there is no chart of mine" in (kube.cannot(Shape(Variant("mine", "mine"), 2)) or "")
+    with pytest.raises(CannotRun, match="/absent/helm is not an executable program"):
+        Helm("/absent/helm")
+    with pytest.raises(CannotRun, match="set KUBECONFIG"):
+        Api()
+
+
+def test_a_program_that_is_no_helm_is_refused(tmp_path: Path) -> None:
+    """It does not tell its version as Helm does."""
+    impostor = tmp_path / "helm"
+    impostor.write_text("#!/bin/sh\necho v3\n")
+    impostor.chmod(0o755)
+
+    with pytest.raises(CannotRun, match="does not tell its version as Helm does"):
+        Helm(str(impostor))
+
+
+def told(**more: Any) -> Any:
+    """A Pod as the client gives it."""
+    status = {
+        "phase": "Pending",
+        "pod_ip": None,
+        "conditions": None,
+        "container_statuses": None,
+        "init_container_statuses": None,
+    }
+    return SimpleNamespace(
+        metadata=SimpleNamespace(name="n-3", deletion_timestamp=None),
+        spec=SimpleNamespace(node_name=None),
+        status=SimpleNamespace(**{**status, **more}),
+    )
+
+
+def waiting(reason: str, message: str) -> Any:
+    """The status of a container that waits."""
+    state = SimpleNamespace(waiting=SimpleNamespace(reason=reason, message=message), terminated=None)
+    return SimpleNamespace(name="node", state=state, image_id="")
+
+
+def test_why_a_pod_is_not_ready_is_told() -> None:
+    """In the cluster's own words; what waiting will not mend is known."""
+    missing = _pod(told(container_statuses=[waiting("ErrImagePull", "no such image")]))
+    full = _pod(
+        told(conditions=[SimpleNamespace(type="PodScheduled", status="False", reason="Unschedulable", message="full")])
+    )
+    starting = _pod(told(container_statuses=[waiting("ContainerCreating", "")]))
+
+    assert ("node ErrImagePull: no such image",) == missing.reasons
+    assert missing.hopeless
+    assert ("Unschedulable: full",) == full.reasons
+    assert not full.hopeless
+    assert () == starting.reasons
+    assert not any(pod.ready for pod in (missing, full, starting))
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """A port at which a server says back what it hears, once a connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with closing(connection):
+                    connection.sendall(connection.recv(100).upper())
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield int(server.getsockname()[1])
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def _asked(path: Path, text: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as here:
+        here.settimeout(10)
+        here.connect(str(path))
+        try:
+            here.sendall(text)
+            return here.recv(100)
+        except ConnectionError:
+            return b""
+
+
+def test_a_port_is_forwarded_a_stream_for_each_connection(tmp_path: Path, echo: int) -> None:
+    """Bytes go both ways, several connections do not mix, and at the end nothing listens any more."""
+    path = tmp_path / "s"
+    with forwarded(path, lambda: socket.create_connection(("127.0.0.1", echo))) as url:
+        answers = [_asked(path, text) for text in (b"one", b"two")]
+
+    assert f"unix:{path}" == url
+    assert [b"ONE", b"TWO"] == answers
+    assert not path.exists()
+
+
+def test_a_stream_that_cannot_be_opened_breaks_the_connection_alone(tmp_path: Path, echo: int) -> None:
+    """Whoever asked sees it; the next one is served."""
+    opened = iter([None, echo])
+
+    def open_stream() -> socket.socket:
+        port = next(opened)
+        if port is None:
+            raise RuntimeError("the API server is away")
+        return socket.create_connection(("127.0.0.1", port))
+
+    with forwarded(tmp_path / "s", open_stream):
+        assert b"" == _asked(tmp_path / "s", b"one")
+        assert b"TWO" == _asked(tmp_path / "s", b"two")
+
+
+def test_a_pods_interface_counts_its_bytes(tmp_path: Path) -> None:
+    """Received and sent, as the kernel tells; an interface that is not there is an error that names it."""
+    folder = tmp_path / "eth0" / "statistics"
+    folder.mkdir(parents=True)
+    (folder / "rx_bytes").write_text("12\n")
+    (folder / "tx_bytes").write_text("34\n")
+
+    assert (12, 34) == Interface("eth0", tmp_path).read()
+    with pytest.raises(AgentError, match="the bytes of eth9 cannot be read"):
+        Interface("eth9", tmp_path)
