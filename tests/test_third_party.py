@@ -83,7 +83,7 @@ def test_it_is_measured_like_the_built_in_ones(third: Bench, data: Path) -> None
             assert counters.rss_peak_bytes
     assert ["passed"] * 2 == [cell["status"] for cell in third.results()["cells"] if cell["kind"] == "download"]
     logs = [(third.folder / "logs" / "webroot-n03" / f"n0{index}.log").read_text() for index in range(3)]
-    assert all(log.startswith("Serving HTTP on ") for log in logs)
+    assert all('"GET / HTTP/1.1" 200' in log for log in logs)
     assert [] == _processes_of(data)
     assert [] == list(data.iterdir())
 
