@@ -18,9 +18,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote_from_bytes
@@ -29,13 +30,16 @@ import libtorrent as lt
 import psutil
 
 from pytest_codexbench.backends.network import BRIDGE_ADDRESS, Bridge, Seat, entered, isolation
-from pytest_codexbench.errors import BadTransfer, BenchError, NotReady
+from pytest_codexbench.errors import BadTransfer, BenchError, NotReady, WrongInput
 from pytest_codexbench.httpbody import read_body
-from pytest_codexbench.matrix import parse_size, size_text
+from pytest_codexbench.matrix import Variant, parse_size, size_text
 from pytest_codexbench.nodes.bittorrent import make_ticket
 from pytest_codexbench.payload import Hasher, Payload, digest_of_file
+from pytest_codexbench.programs import checked_program
 from pytest_codexbench.rpc import TOKEN_VARIABLE, Message, call, stream
 from pytest_codexbench.stats import Interval, median, median_interval, ratio
+from pytest_codexbench.systems import Arrival, Command, Contact, Fetched, Handle, Place, Want
+from pytest_codexbench.systems.ipfs import Ipfs, IpfsNode
 
 T = TypeVar("T")
 
@@ -51,6 +55,7 @@ TOKEN = "peers"  # noqa: S105 - guards nothing: nobody else is in the namespaces
 BEST_BITTORRENT, CURL_SHARE = 1.0, 0.95
 # A GET is over in half a second, and depends on which cores its two ends run on: it takes more of them.
 HTTP_TURNS = 4
+CURL = ("curl", "--silent", "--show-error", "--noproxy", "*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ class Scene:
     payload: Path
     digest: str
     ticket: bytes
+    ipfs: str
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -97,10 +103,13 @@ class Scene:
                 self.processes.pop().wait()
             shutil.rmtree(folder)
 
-    def start(self, argv: Sequence[str], seat: Seat | None, folder: Path) -> subprocess.Popen[bytes]:
+    def start(
+        self, argv: Sequence[str], seat: Seat | None, folder: Path, more: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Run a program in the seat's network, or on the bridge; its output goes to ``log`` in its folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, "HOME": str(folder), TOKEN_VARIABLE: TOKEN, "PYTHONDONTWRITEBYTECODE": "1"}
+        own = {"HOME": str(folder), TOKEN_VARIABLE: TOKEN, "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {**os.environ, **own, **(more or {})}
         with (folder / "log").open("ab") as log, _place(seat):
             process = subprocess.Popen(
                 argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -543,20 +552,26 @@ def http_turn(scene: Scene, client: Callable[[str, int], list[str]]) -> Turn:
         scene.warm()
         before = cpu_s(origin)
         process = scene.start(client(f"{url}/{scene.payload.name}", scene.size), reader, folder / "client")
-        status, own_cpu_s = _ended(process, scene.deadline_s)
-        told_text = (folder / "client" / "log").read_text(errors="replace")
-        if status != 0:
-            raise BadTransfer(f"{process.args!r} ended with status {status}: {told_text[-1000:]}")
-        told = json.loads(told_text)
-        if told["size"] != scene.size or told.get("digest", scene.digest) != scene.digest:
-            raise BadTransfer(f"{process.args!r} got something else: {told_text}")
-        return Turn(told["seconds"], told["first_s"], told.get("cpu_s", own_cpu_s), cpu_s(origin) - before)
+        told = _told(scene, process, folder / "client")
+        return Turn(told["seconds"], told["first_s"], told["cpu_s"], cpu_s(origin) - before)
 
 
 def _origin(control: str) -> str | None:
     with suppress(BenchError):
         return str(call(control, "health", token=TOKEN)["origin"])
     return None
+
+
+def _told(scene: Scene, process: subprocess.Popen[bytes], folder: Path) -> Message:
+    """What a reader prints in the end, and its processor time if it does not say it."""
+    status, own_cpu_s = _ended(process, scene.deadline_s)
+    text = (folder / "log").read_text(errors="replace")
+    if status != 0:
+        raise BadTransfer(f"{process.args!r} ended with status {status}: {text[-1000:]}")
+    told: Message = json.loads(text)
+    if told["size"] != scene.size or told.get("digest", scene.digest) != scene.digest:
+        raise BadTransfer(f"{process.args!r} got something else: {text}")
+    return {"cpu_s": own_cpu_s, **told}
 
 
 def _ended(process: subprocess.Popen[bytes], deadline_s: float) -> tuple[int, float]:
@@ -579,7 +594,7 @@ def our_reader(url: str, size: int) -> list[str]:
 def curl(url: str, size: int) -> list[str]:
     """Curl by its own clock."""
     told = '{"seconds": %{time_total}, "first_s": %{time_starttransfer}, "size": %{size_download}}'
-    return ["curl", "--silent", "--show-error", "--noproxy", "*", "--output", "/dev/null", "--write-out", told, url]
+    return [*CURL, "--output", "/dev/null", "--write-out", told, url]
 
 
 def read(url: str, size: int) -> int:
@@ -596,6 +611,119 @@ def read(url: str, size: int) -> int:
     return 0
 
 
+# --- downloads from a Kubo node ---------------------------------------------------------------------------------------
+
+
+class Kubo:
+    """A node of ours, asked in its own network namespace, as its agent asks it."""
+
+    def __init__(self, scene: Scene, seat: Seat, folder: Path) -> None:
+        self.scene, self.seat, self.folder = scene, seat, folder
+        place = Place(f"n{seat.index}", seat.address, folder, TOKEN, {"bin": scene.ipfs}, largest=scene.size)
+        place.data.mkdir(parents=True)
+        self.driver = IpfsNode(place)
+        with entered(seat.netns):
+            self._command: Command = self.driver.command(())
+            self.process = scene.start(self._command.argv, seat, folder, self._command.env)
+            self.contact: Contact = until("Kubo to answer", self._answered)
+
+    def _answered(self) -> Contact | None:
+        if self.process.poll() is not None:
+            said = (self.folder / "log").read_text(errors="replace")[-1000:]
+            raise NotReady(f"{self.scene.ipfs} ended with status {self.process.returncode}: {said or '(silent)'}")
+        return self.driver.ready()
+
+    def url(self, handle: Handle) -> str:
+        """What the driver asks for, at the address that the daemon wrote down."""
+        _, _, host, _, port = Path(self._command.env["IPFS_PATH"], "api").read_text(encoding="ascii").strip().split("/")
+        return f"http://{host}:{port}/api/v0/cat?arg={handle.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Swarm:
+    """A node that has all of the file, and others that join it."""
+
+    scene: Scene
+    folder: Path
+    first: Kubo
+    handle: Handle
+
+    @contextmanager
+    def another(self) -> Iterator[Kubo]:
+        """A fresh node that knows the first, for one download.
+
+        One that fetches what it had before and collected stalls at times, whoever asks it: Kubo 0.38 in 4 of 33.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="another-", dir=self.folder))
+        node = Kubo(self.scene, self.scene.seats[1], folder)
+        try:
+            with entered(node.seat.netns):
+                node.driver.join([self.first.contact])
+            yield node
+        finally:
+            end(node.process)
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def swarm(scene: Scene) -> Iterator[Swarm]:
+    """A fresh node with the file; what curl gets of it is checked, which brings its blocks into the page cache."""
+    with scene.turn() as folder:
+        first = Kubo(scene, scene.seats[0], folder / "first")
+        with entered(first.seat.netns):
+            handle = first.driver.publish(scene.payload, scene.deadline_s).handle
+            argv = [*CURL, "--max-time", f"{scene.deadline_s:.0f}", "--request", "POST", first.url(handle)]
+            with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+                hasher = Hasher()
+                while process.stdout and (piece := process.stdout.read(MIB)):
+                    hasher.update(piece)
+        if process.returncode != 0 or hasher.hexdigest() != scene.digest:
+            raise BadTransfer(f"{argv!r}: status {process.returncode}, digest {hasher.hexdigest()}")
+        yield Swarm(scene, folder, first, handle)
+
+
+def ipfs_turn(client: Callable[[Swarm, Kubo], Message], far: bool, nodes: Swarm) -> Turn:
+    """One download from the node that has all, or (``far``) from one beside the client that gets it from there."""
+    with nodes.another() if far else contextlib.nullcontext(nodes.first) as node:
+        processes = {nodes.first.process, node.process}
+        before = sum(map(cpu_s, processes))
+        told = client(nodes, node)
+        return Turn(told["seconds"], told["first_s"], told["cpu_s"], sum(map(cpu_s, processes)) - before)
+
+
+def our_fetch(nodes: Swarm, node: Kubo) -> Message:
+    """The driver's own, with the digest of what it reads, in this process."""
+    scene = nodes.scene
+    with entered(node.seat.netns):
+        spent_s, start_ns = time.process_time(), time.perf_counter_ns()
+        deadline_ns = start_ns + round(scene.deadline_s * NS)
+        want = Want(nodes.handle, scene.size, (nodes.first.contact,), 0, start_ns, deadline_ns)
+        first_ns, fetched = _followed(node.driver.fetch(want))
+        end_ns, own_cpu_s = time.perf_counter_ns(), time.process_time() - spent_s
+    if fetched.digest != scene.digest:
+        raise BadTransfer(f"our fetch ended, but the digest of what came is {fetched.digest}")
+    return {"seconds": (end_ns - start_ns) / NS, "first_s": (first_ns - start_ns) / NS, "cpu_s": own_cpu_s}
+
+
+def _followed(arrivals: Generator[Arrival, None, Fetched]) -> tuple[int, Fetched]:
+    """When its first bytes came, and its end."""
+    first_ns = 0
+    while True:
+        try:
+            arrival = next(arrivals)
+        except StopIteration as end_of_it:
+            return first_ns, end_of_it.value
+        if arrival.received and not first_ns:
+            first_ns = arrival.t_ns
+
+
+def curl_fetch(nodes: Swarm, node: Kubo) -> Message:
+    """Curl's, of the same request, by its own clock."""
+    folder = Path(tempfile.mkdtemp(prefix="curl-", dir=nodes.folder))
+    argv = [*curl(node.url(nodes.handle), nodes.scene.size), "--request", "POST"]
+    return _told(nodes.scene, nodes.scene.start(argv, node.seat, folder), folder)
+
+
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 BITTORRENT: Mapping[str, type[Client]] = {
@@ -605,7 +733,22 @@ BITTORRENT: Mapping[str, type[Client]] = {
     "qbittorrent": Qbittorrent,
 }
 HTTP: Mapping[str, Callable[[str, int], list[str]]] = {"http": our_reader, "curl": curl}
-NAMES = (*BITTORRENT, *HTTP)
+IPFS: Mapping[str, Callable[[Swarm], Turn]] = {
+    "ipfs": partial(ipfs_turn, our_fetch, False),
+    "ipfs-curl": partial(ipfs_turn, curl_fetch, False),
+}
+SWARM: Mapping[str, Callable[[Swarm], Turn]] = {
+    "swarm": partial(ipfs_turn, our_fetch, True),
+    "swarm-curl": partial(ipfs_turn, curl_fetch, True),
+}
+KUBO = {**IPFS, **SWARM}
+NAMES = (*BITTORRENT, *HTTP, *KUBO)
+GOALS: Sequence[tuple[str, Mapping[str, object], float]] = (
+    ("bittorrent", BITTORRENT, BEST_BITTORRENT),
+    ("http", HTTP, CURL_SHARE),
+    ("ipfs", IPFS, CURL_SHARE),
+    ("swarm", SWARM, CURL_SHARE),
+)
 
 
 def inside(options: argparse.Namespace) -> int:
@@ -631,31 +774,47 @@ def _compete(options: argparse.Namespace, folder: Path, seats: Sequence[Seat]) -
     payload = folder / "payload" / "payload"
     payload.parent.mkdir()
     digest = Payload(options.size, options.seed).write(payload)
-    scene = Scene(folder, seats, options.size, payload, digest, make_ticket(payload, ANNOUNCE))
+    scene = Scene(folder, seats, options.size, payload, digest, make_ticket(payload, ANNOUNCE), options.ipfs_bin)
     turns: dict[str, list[Turn | None]] = {name: [] for name in options.only}
     for number in range(options.rounds):
-        for name in _order(options.only, random.Random(f"{options.seed} {number}")):
-            turn = _turn(scene, name)
-            turns[name].append(turn)
-            told = f"{options.size / turn.seconds / 1e6:7.1f} MB/s" if turn else "failed"
-            print(f"round {number}: {name:12} {told}", flush=True)
+        for part in _order(options.only, random.Random(f"{options.seed} {number}")):
+            for name, turn in _turns(scene, part):
+                turns[name].append(turn)
+                told = f"{options.size / turn.seconds / 1e6:7.1f} MB/s" if turn else "failed"
+                print(f"round {number}: {name:12} {told}", flush=True)
     _report(options.size, turns)
     return 0 if _verdicts(turns) else 1
 
 
-def _order(names: Sequence[str], chance: random.Random) -> Iterator[str]:
-    """Each BitTorrent client once, the HTTP readers several times, one right after the other."""
+def _order(names: Sequence[str], chance: random.Random) -> Iterator[Sequence[str]]:
+    """Each BitTorrent client once; readers in pairs, HTTP's several times, those of one swarm in one part."""
     parts = [[name] for name in names if name in BITTORRENT]
     parts += [[name for name in names if name in HTTP] for _ in range(HTTP_TURNS)]
     chance.shuffle(parts)
     for part in parts:
         chance.shuffle(part)
-        yield from part
+    pairs = [[name for name in names if name in pair] for pair in (*[IPFS] * HTTP_TURNS, SWARM)]
+    for pair in pairs:
+        chance.shuffle(pair)
+    parts.insert(chance.randint(0, len(parts)), [name for pair in pairs for name in pair])
+    yield from filter(None, parts)
 
 
-def _turn(scene: Scene, name: str) -> Turn | None:
+def _turns(scene: Scene, part: Sequence[str]) -> Iterator[tuple[str, Turn | None]]:
+    with ExitStack() as stack:
+        nodes = _tried("ipfs", lambda: stack.enter_context(swarm(scene))) if part[0] in KUBO else None
+        for name in part:
+            if name in BITTORRENT:
+                yield name, _tried(name, partial(bittorrent_turn, scene, BITTORRENT[name]))
+            elif name in HTTP:
+                yield name, _tried(name, partial(http_turn, scene, HTTP[name]))
+            else:
+                yield name, _tried(name, partial(KUBO[name], nodes)) if nodes else None
+
+
+def _tried(name: str, act: Callable[[], T]) -> T | None:
     try:
-        return bittorrent_turn(scene, BITTORRENT[name]) if name in BITTORRENT else http_turn(scene, HTTP[name])
+        return act()
     except (BenchError, OSError, http.client.HTTPException) as error:
         print(f"{name}: {type(error).__name__}: {error}", flush=True)
         return None
@@ -692,7 +851,7 @@ def _verdicts(turns: Mapping[str, Sequence[Turn | None]]) -> bool:
         "PASS or FAIL if all of the interval is above or below the goal; else open: more rounds, or a calmer machine."
     )
     good = True
-    for ours, others, goal in (("bittorrent", BITTORRENT, BEST_BITTORRENT), ("http", HTTP, CURL_SHARE)):
+    for ours, others, goal in GOALS:
         found = {name: _ratio(turns, ours, name) for name in others if name != ours}
         ratios = {name: interval for name, interval in found.items() if interval is not None}
         hardest = min(ratios, key=lambda name: ratios[name].median, default="")
@@ -724,11 +883,15 @@ def outside(options: argparse.Namespace) -> int:
     prefix, why_not = isolation()
     if why_not is not None:
         sys.exit(f"there are no network namespaces here: {why_not}")
-    names = [name for name in options.only if not _missing(name)]
-    _print_head(options, names)
+    missing = {name: why for name in options.only if (why := _missing(name, options.ipfs_bin))}
+    _print_head(options, missing)
+    names = [name for name in options.only if name not in missing]
+    if not names:
+        sys.exit("nothing is left to compare")
     folder = Path(tempfile.mkdtemp(prefix="peers-"))
     argv = [sys.executable, __file__, "--inside", str(folder), "--only", ",".join(names)]
     argv += ["--size", f"{options.size}B", "--rounds", str(options.rounds), "--seed", str(options.seed)]
+    argv += ["--ipfs-bin", options.ipfs_bin] if set(names) & set(KUBO) else []
     process = subprocess.Popen([*prefix, *argv], stdin=subprocess.PIPE, start_new_session=True)
     try:
         return process.wait()
@@ -744,22 +907,31 @@ def outside(options: argparse.Namespace) -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _missing(name: str) -> bool:
-    return BITTORRENT[name].missing() if name in BITTORRENT else name == "curl" and shutil.which("curl") is None
+def _missing(name: str, ipfs: str) -> str | None:
+    """Why it is left out, None if it is not."""
+    if name in BITTORRENT:
+        return "it is not installed" if BITTORRENT[name].missing() else None
+    if name in KUBO and not ipfs:
+        return "no `ipfs` program on PATH; give --ipfs-bin=PATH"
+    if name in KUBO and (why := Ipfs().missing(Variant("ipfs", "ipfs", (("bin", ipfs),)))):
+        return why
+    return "curl is not installed" if name != "http" and shutil.which("curl") is None else None
 
 
-def _print_head(options: argparse.Namespace, names: Sequence[str]) -> None:
+def _print_head(options: argparse.Namespace, missing: Mapping[str, str]) -> None:
     print(
         f"{size_text(options.size)} from one node to another, each in a network namespace of its own, links not shaped."
         f" {options.rounds} rounds,\nall in each, in drawn order (HTTP {HTTP_TURNS} times). The seeder's file is in the"
         " page cache."
         " BitTorrent: from the request that adds\nthe torrent to the client's own word that all is verified; TCP, no"
         " DHT, LSD, PEX or encryption, our tracker, one\nticket for all. HTTP: from our origin, by the reader's own"
-        f" clock after its start. Load: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
+        f" clock after its start.\nipfs: from the Kubo node beside the client, which has all ({HTTP_TURNS} times);"
+        " swarm: from one that gets it from another (once);\nPOST to /api/v0/cat, our driver's fetch with the digest,"
+        f" curl's to /dev/null. Load: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores."
     )
     for name in options.only:
-        if name not in names:
-            print(f"{name}: left out, it is not installed")
+        if name in missing:
+            print(f"{name}: left out: {missing[name]}")
         elif name in BITTORRENT:
             print(f"{name}: done when {BITTORRENT[name].signal}")
     print(flush=True)
@@ -772,6 +944,13 @@ def _names(text: str) -> list[str]:
     return names
 
 
+def _program(text: str) -> str:
+    try:
+        return checked_program(text) if text else ""
+    except WrongInput as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+
+
 def main() -> int:
     """One process watches, another one competes in namespaces."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -779,6 +958,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=6, help="by default %(default)s, the least for an interval")
     parser.add_argument("--only", type=_names, default=list(NAMES), help=f"some of {','.join(NAMES)}")
     parser.add_argument("--seed", type=int, default=1, help="what the bytes and the order are drawn from")
+    parser.add_argument(
+        "--ipfs-bin", type=_program, default=shutil.which("ipfs") or "", help="Kubo's program, by default ipfs on PATH"
+    )
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--reader", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
