@@ -23,3 +23,7 @@ class BadTransfer(BenchError):
 
 class AgentError(BenchError):
     """An agent refused a request or could not be reached."""
+
+
+class Unreachable(AgentError):
+    """An agent could not be reached, or its answer broke off: what it was asked for may be done all the same."""

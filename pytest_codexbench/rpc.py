@@ -10,8 +10,9 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_codexbench import errors
-from pytest_codexbench.errors import AgentError, BenchError, WrongInput
+from pytest_codexbench.errors import AgentError, BenchError, Unreachable, WrongInput
 
 Message = dict[str, Any]
 Verb = Callable[[Message], Message | Iterator[Message]]
@@ -29,20 +30,27 @@ MOST_STRANGE_BODY = 1 << 16
 # The kernel's limit of a Unix socket's path, less the ending zero.
 MOST_PATH = 107
 TOKEN_VARIABLE = "CODEXBENCH_TOKEN"  # noqa: S105 - the variable's name, not a secret
+TICKET, SKIP = "Codexbench-Ticket", "Codexbench-Skip"
+# A task whose reader went away is ended after so long; what it said is kept as long.
+ALONE_S = 60.0
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """Answers ``POST /<verb>`` with the verb's function, each request in a thread; only with the run's token.
 
-    ``url`` is ``unix:/path`` or ``http://address:port`` (port 0 takes a free one; ``url`` then tells it).
+    ``url`` is ``unix:/path`` or ``http://address:port`` (port 0 takes a free one; ``url`` then tells it). A verb that
+    streams ends when its reader goes away; one that was asked for with a ticket goes on for ``alone_s`` seconds, and
+    whoever shows the same ticket reads on.
     """
 
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, url: str, token: str, verbs: Mapping[str, Verb]) -> None:
-        self.token, self.verbs = token, verbs
+    def __init__(self, url: str, token: str, verbs: Mapping[str, Verb], alone_s: float = ALONE_S) -> None:
+        self.token, self.verbs, self.alone_s = token, verbs, alone_s
+        self._tasks: dict[str, _Task] = {}
+        self._tasks_lock = threading.Lock()
         parts = urlsplit(url)
         if parts.scheme == "unix":
             self.address_family = socket.AF_UNIX
@@ -61,6 +69,24 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def start(self) -> None:
         """Answer in a thread, until the process ends or ``shutdown``."""
         threading.Thread(target=self.serve_forever, name="rpc", daemon=True).start()
+
+    def task(self, ticket: str, verb: Verb, request: Message, skip: int) -> Message | Iterator[Message]:
+        """The answer of ``verb``, called once for each ticket; of a stream, the lines after the first ``skip``.
+
+        Raises:
+            AgentError: if lines of a task are wanted that is not known here.
+        """
+        with self._tasks_lock:
+            self._tasks = {name: task for name, task in self._tasks.items() if not task.over}
+            known = self._tasks.get(ticket)
+            if known is None and skip:
+                raise AgentError(f"no task {ticket!r} of which {skip} lines were said: this is another process")
+            if known is None:
+                answer = verb(request)
+                if isinstance(answer, dict):
+                    return answer
+                known = self._tasks[ticket] = _Task(answer, self.alone_s)
+        return known.lines(skip)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -86,7 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
         if verb is None:
             return self._answer(404, _told(AgentError(f"no verb {self.path!r}")))
         try:
-            answer = verb(_parsed(body))
+            request, ticket = _parsed(body), self.headers.get(TICKET)
+            answer = self.server.task(ticket, verb, request, self._skip()) if ticket else verb(request)
         except WrongInput as error:
             return self._answer(400, _told(error))
         except BenchError as error:
@@ -111,6 +138,12 @@ class _Handler(BaseHTTPRequestHandler):
             return WrongInput(f"a body of {length} bytes: at most {most} are taken")
         return self.rfile.read(length)
 
+    def _skip(self) -> int:
+        text = self.headers.get(SKIP, "0")
+        if not text.isdecimal():
+            raise WrongInput(f"{SKIP}: {text!r} is not a number of lines")
+        return int(text)
+
     def _answer(self, status: int, message: Message) -> None:
         data = json.dumps(message).encode()
         self.send_response(status)
@@ -126,18 +159,74 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/x-ndjson")
         self.send_header("Connection", "close")
         self.end_headers()
-        with closing(lines):  # type: ignore[type-var]  # verbs that stream are generators
-            try:
-                for line in lines:
-                    self.wfile.write(json.dumps(line).encode() + b"\n")
-            except BenchError as error:
-                self.wfile.write(json.dumps(_told(error)).encode() + b"\n")
-            except ConnectionError:
-                return
-            except Exception as error:  # noqa: BLE001 - as above
-                traceback.print_exc()
-                with suppress(ConnectionError):
-                    self.wfile.write(json.dumps(_told(error)).encode() + b"\n")
+        with suppress(ConnectionError), closing(_said(lines)) as said:
+            for line in said:
+                self.wfile.write(json.dumps(line).encode() + b"\n")
+
+
+def _said(lines: Iterator[Message]) -> Generator[Message, None, None]:
+    """The lines; an error becomes the last of them."""
+    with closing(lines):  # type: ignore[type-var]  # verbs that stream are generators
+        try:
+            yield from lines
+        except BenchError as error:
+            yield _told(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other side is to hear of it
+            traceback.print_exc()
+            yield _told(error)
+
+
+class _Task:
+    """A streaming verb at work in a thread of its own: what it says is kept, for a reader that lost its connection."""
+
+    def __init__(self, lines: Iterator[Message], alone_s: float) -> None:
+        self._alone_s = alone_s
+        self._kept: list[Message] = []
+        self._ended = False
+        self._readers = 0
+        self._left_at = time.monotonic()
+        self._news = threading.Condition()
+        threading.Thread(target=self._work, args=(lines,), name="task", daemon=True).start()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended and nobody came for what it said."""
+        return self._ended and self._alone
+
+    @property
+    def _alone(self) -> bool:
+        return not self._readers and time.monotonic() - self._left_at > self._alone_s
+
+    def _work(self, lines: Iterator[Message]) -> None:
+        with closing(_said(lines)) as said:
+            for line in said:
+                with self._news:
+                    self._kept.append(line)
+                    self._news.notify_all()
+                    if self._alone:
+                        break
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def lines(self, skip: int) -> Iterator[Message]:
+        """All that it says from line ``skip`` on, to its end."""
+        with self._news:
+            self._readers += 1
+        try:
+            while (line := self._line(skip)) is not None:
+                yield line
+                skip += 1
+        finally:
+            with self._news:
+                self._readers -= 1
+                self._left_at = time.monotonic()
+
+    def _line(self, number: int) -> Message | None:
+        """One line, as soon as it is said; None after the end."""
+        with self._news:
+            self._news.wait_for(lambda: len(self._kept) > number or self._ended)
+            return self._kept[number] if len(self._kept) > number else None
 
 
 def _parsed(taken: bytes | WrongInput) -> Message:
@@ -161,7 +250,8 @@ def _raised(message: Message, what: str) -> BenchError:
     """The error that an answer tells of, of its own class again."""
     told = message["error"] if isinstance(message["error"], dict) else {"text": message["error"]}
     kind = getattr(errors, str(told.get("kind")), None)
-    if isinstance(kind, type) and issubclass(kind, BenchError):
+    # whoever tells it was reached; of a third party that was not, it says so in its words
+    if isinstance(kind, type) and issubclass(kind, BenchError) and kind is not Unreachable:
         return kind(str(told.get("text")))
     return AgentError(f"{what}: {told.get('text')}")
 
@@ -177,7 +267,9 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _open(url: str, verb: str, body: Message, token: str, timeout_s: float) -> http.client.HTTPResponse:
+def _open(
+    url: str, verb: str, body: Message, token: str, timeout_s: float, more: Mapping[str, str]
+) -> http.client.HTTPResponse:
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
     if parts.scheme == "unix":
@@ -185,25 +277,25 @@ def _open(url: str, verb: str, body: Message, token: str, timeout_s: float) -> h
     else:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
-        connection.request("POST", f"/{verb}", json.dumps(body), {"Authorization": f"Bearer {token}"})
+        connection.request("POST", f"/{verb}", json.dumps(body), {"Authorization": f"Bearer {token}", **more})
         return connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         connection.close()
-        raise AgentError(f"{verb} at {url}: {type(error).__name__}: {error}") from error
+        raise Unreachable(f"{verb} at {url}: {type(error).__name__}: {error}") from error
 
 
 def call(url: str, verb: str, body: Message | None = None, *, token: str, timeout_s: float = 30) -> Message:
     """One request, one answer.
 
     Raises:
-        BenchError: of the class that the other side raised; ``AgentError`` if it could not be reached in time.
+        BenchError: of the class that the other side raised; ``Unreachable`` if it could not be reached in time.
     """
     what = f"{verb} at {url}"
-    with closing(_open(url, verb, body or {}, token, timeout_s)) as response:
+    with closing(_open(url, verb, body or {}, token, timeout_s, {})) as response:
         try:
             answer = json.loads(response.read())
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise AgentError(f"{what}: no whole answer: {type(error).__name__}: {error}") from error
+            raise Unreachable(f"{what}: no whole answer: {type(error).__name__}: {error}") from error
         if not isinstance(answer, dict):
             raise AgentError(f"{what}: the answer is not a JSON object")
         if "error" in answer or response.status != http.HTTPStatus.OK:
@@ -211,21 +303,32 @@ def call(url: str, verb: str, body: Message | None = None, *, token: str, timeou
         return answer
 
 
-def stream(url: str, verb: str, body: Message | None = None, *, token: str, timeout_s: float = 30) -> Iterator[Message]:
+def stream(
+    url: str,
+    verb: str,
+    body: Message | None = None,
+    *,
+    token: str,
+    timeout_s: float = 30,
+    ticket: str = "",
+    skip: int = 0,
+) -> Iterator[Message]:
     """One request, its lines as they come. ``timeout_s`` bounds the wait for each line.
 
+    With a ``ticket`` the same request can be made again, and goes on after the first ``skip`` lines.
+
     Raises:
-        BenchError: of the class that the other side raised, at the line that tells of it; ``AgentError`` if it went
+        BenchError: of the class that the other side raised, at the line that tells of it; ``Unreachable`` if it went
             away or was silent for too long.
     """
-    what = f"{verb} at {url}"
-    with closing(_open(url, verb, body or {}, token, timeout_s)) as response:
+    what, more = f"{verb} at {url}", {TICKET: ticket, SKIP: str(skip)} if ticket else {}
+    with closing(_open(url, verb, body or {}, token, timeout_s, more)) as response:
         while True:
             try:
                 line = response.readline()
                 message = json.loads(line) if line else None
             except (OSError, ValueError, http.client.HTTPException) as error:
-                raise AgentError(f"{what}: broke off: {type(error).__name__}: {error}") from error
+                raise Unreachable(f"{what}: broke off: {type(error).__name__}: {error}") from error
             if response.status != http.HTTPStatus.OK and not (isinstance(message, dict) and "error" in message):
                 raise AgentError(f"{what}: status {response.status}")
             if not line:

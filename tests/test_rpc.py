@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from pytest_codexbench import errors
-from pytest_codexbench.errors import AgentError, BadTransfer, BenchError, CannotRun, NotReady, WrongInput
+from pytest_codexbench.errors import AgentError, BadTransfer, BenchError, CannotRun, NotReady, Unreachable, WrongInput
 from pytest_codexbench.rpc import MOST_BODY, TOKEN_VARIABLE, Message, Server, call, stream, token_from_environment
 
 TOKEN = "right"
@@ -401,6 +401,105 @@ def test_nobody_there_is_an_agents_error(tmp_path: Path) -> None:
         with pytest.raises(AgentError) as caught:
             call(url, "echo", token=TOKEN)
         assert f"echo at {url}: " in str(caught.value)
+
+
+# --- answers that break off ---
+
+
+class Steps:
+    """A verb whose every line is let out on its own."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.said = 0
+        self.ended = threading.Event()
+        self.out = threading.Semaphore(0)
+
+    def steps(self, request: Message) -> Iterator[Message]:
+        self.calls += 1
+        try:
+            for number in range(request["to"]):
+                self.out.acquire(timeout=20)
+                self.said = number + 1
+                yield {"number": number}
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture
+def stepping() -> Iterator[tuple[str, Steps]]:
+    """A server that waits half a second for a reader that went away."""
+    verb = Steps()
+    with Server("http://127.0.0.1:0", TOKEN, {"steps": verb.steps}, alone_s=0.5) as server:
+        server.start()
+        yield server.url, verb
+        server.shutdown()
+
+
+def test_with_a_ticket_an_answer_is_read_on_where_it_broke(stepping: tuple[str, Steps]) -> None:
+    """The verb is called once; every line comes once, whether it was said before, meanwhile or after."""
+    url, verb = stepping
+    verb.out.release(2)
+    lines = stream(url, "steps", {"to": 4}, token=TOKEN, ticket="t")
+    with closing(lines):  # type: ignore[type-var]  # a generator
+        first = next(lines)
+    verb.out.release(2)
+
+    rest = list(stream(url, "steps", {"to": 4}, token=TOKEN, ticket="t", skip=1))
+
+    assert [{"number": number} for number in range(4)] == [first, *rest]
+    assert 1 == verb.calls
+
+
+def test_a_ticket_of_which_lines_are_missed_must_be_known(stepping: tuple[str, Steps]) -> None:
+    """An agent that was started anew does not begin a transfer again that was half told."""
+    url, verb = stepping
+    with pytest.raises(AgentError, match="no task 't' of which 3 lines were said: this is another process"):
+        next(stream(url, "steps", {"to": 4}, token=TOKEN, ticket="t", skip=3))
+
+    assert 0 == verb.calls
+
+
+def test_a_task_that_nobody_comes_back_to_ends(stepping: tuple[str, Steps]) -> None:
+    """A run that was killed does not keep nodes at work."""
+    url, verb = stepping
+    verb.out.release()
+    with closing(stream(url, "steps", {"to": 10**6}, token=TOKEN, ticket="t")) as lines:  # type: ignore[type-var]  # a generator
+        next(lines)
+    for _ in range(10**6):
+        verb.out.release()
+        if verb.ended.wait(0.01):
+            break
+
+    assert verb.ended.is_set()
+    assert verb.said < 10**6
+
+
+def test_the_error_of_a_task_is_told_to_who_comes_back(url: str) -> None:
+    """As the last line, of its own class."""
+    body = {"kind": "BadTransfer", "text": "no"}
+    first = next(stream(url, "break_off", body, token=TOKEN, ticket="b"))
+
+    with pytest.raises(BadTransfer, match="no"):
+        list(stream(url, "break_off", body, token=TOKEN, ticket="b", skip=1))
+    assert {"number": 0} == first
+
+
+def test_a_number_of_lines_is_one(url: str) -> None:
+    """Anything else is told."""
+    head = f"POST /count HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nCodexbench-Ticket: t\r\n"
+    status, answer = raw(url, f"{head}Codexbench-Skip: -1\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+
+    assert 400 == status
+    assert "'-1' is not a number of lines" in answer["error"]["text"]
+
+
+def test_a_third_party_that_was_not_reached_is_no_lost_connection(url: str) -> None:
+    """An agent that cannot reach its node was itself reached: nobody asks it again for that."""
+    with pytest.raises(AgentError, match="its node is away") as caught:
+        call(url, "fail", {"kind": "Unreachable", "text": "its node is away"}, token=TOKEN)
+
+    assert not isinstance(caught.value, Unreachable)
 
 
 # --- addresses and tokens ---

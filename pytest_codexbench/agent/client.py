@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_codexbench.errors import AgentError
+from pytest_codexbench.errors import AgentError, Unreachable
 from pytest_codexbench.records import Counters, Transfer
 from pytest_codexbench.rpc import Message, call, stream
 from pytest_codexbench.systems import Contact, Handle, Published
@@ -18,8 +19,15 @@ SILENCE_S = 30.0
 VERB_S = 120.0
 SLOWEST_DISK = 10_000_000
 
+# How long an agent is asked again that was not reached, and how often.
+PATIENCE_S = 60.0
+AGAIN_S = 0.5
+
 Heard = Callable[[str, Message], None]
 """Called with the node's name and each line of a running transfer."""
+
+Again = Callable[[], bool]
+"""Whether it is of use to ask an agent again that was not reached: whether it may be the way to it that broke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +93,23 @@ class Node:
 
     def counters(self) -> Counters:
         """What it used since it was started."""
-        return Counters.from_json(call(self.url, "counters", token=self.token))
+        return Counters.from_json(self._call("counters"))
 
     def reset_peak(self) -> bool:
         """Count the peak of memory from now on."""
-        return bool(call(self.url, "reset_peak", token=self.token)["reset"])
+        return bool(self._call("reset_peak")["reset"])
 
     def disk_mb_s(self, size: int) -> float:
         """The rate at which its disk takes ``size`` bytes."""
         return float(self._finish("probe_disk", {"size": size})["disk_mb_s"])
 
+    def listen(self) -> int:
+        """The port at which it takes one stream of another node's probe."""
+        return int(self._call("listen")["port"])
+
     def wire_mb_s(self, other: Node, seconds: float, most: int) -> float:
         """The rate of a TCP stream from here to another node."""
-        port = call(other.url, "listen", token=other.token)["port"]
+        port = other.listen()
         request = {"address": other.contact["address"], "port": port, "seconds": seconds, "most": most}
         return float(self._finish("probe_wire", request)["wire_mb_s"])
 
@@ -107,11 +119,11 @@ class Node:
 
     def runs(self) -> bool:
         """Whether the node's program runs."""
-        return bool(call(self.url, "health", token=self.token)["runs"])
+        return bool(self._call("health")["runs"])
 
     def log_tail(self) -> str:
         """The end of its log."""
-        return str(call(self.url, "log", token=self.token)["tail"])
+        return str(self._call("log")["tail"])
 
     def stop(self) -> str:
         """End the node: how it ended, in words."""
@@ -124,7 +136,44 @@ class Node:
         heard: Callable[[Message], None] = lambda line: None,
         deadline_s: float = VERB_S,
     ) -> Message:
-        return finish(self.url, verb, request or {}, self.token, heard, deadline_s)
+        return finish(self.url, verb, request or {}, self.token, heard, deadline_s, self._again)
+
+    def _call(self, verb: str) -> Message:
+        patience = _Patience(self._again)
+        while True:
+            try:
+                return call(self.url, verb, token=self.token)
+            except Unreachable:
+                if patience.ends():
+                    raise
+
+    @property
+    def _again(self) -> Again | None:
+        """Where the way to an agent is its own socket, one that is not reached is gone."""
+        return None
+
+
+class _Patience:
+    """How long the same agent is asked again; every answer renews it."""
+
+    def __init__(self, again: Again | None) -> None:
+        self.again = again
+        self._lost_at: float | None = None
+
+    def renew(self) -> None:
+        """It was heard."""
+        self._lost_at = None
+
+    def ends(self) -> bool:
+        """Whether it is given up, now that it was not reached; else wait a moment."""
+        if self.again is None:
+            return True
+        now = time.monotonic()
+        self._lost_at = now if self._lost_at is None else self._lost_at
+        if now - self._lost_at > PATIENCE_S or not self.again():
+            return True
+        time.sleep(AGAIN_S)
+        return False
 
 
 def finish(
@@ -134,18 +183,29 @@ def finish(
     token: str,
     heard: Callable[[Message], None] = lambda line: None,
     deadline_s: float = VERB_S,
+    again: Again | None = None,
 ) -> Message:
     """A long verb to its end: what came with ``done``.
+
+    With ``again``, an answer that breaks off is read on where it broke, and nothing is done twice.
 
     Raises:
         AgentError: if it is not done in ``deadline_s`` seconds, or the agent is silent for 30 s.
     """
-    end = time.monotonic() + deadline_s
-    for line in stream(url, verb, dict(request), token=token, timeout_s=SILENCE_S):
-        if "done" in line:
-            done: Message = line["done"]
-            return done
-        if time.monotonic() > end:
-            raise AgentError(f"{verb} at {url}: not done within {deadline_s:g} s")
-        heard(line)
-    raise AgentError(f"{verb} at {url}: the answer ended too early")
+    end, patience = time.monotonic() + deadline_s, _Patience(again)
+    ticket, count = secrets.token_hex(8) if again else "", 0
+    while True:
+        try:
+            for line in stream(url, verb, dict(request), token=token, timeout_s=SILENCE_S, ticket=ticket, skip=count):
+                count += 1
+                patience.renew()
+                if "done" in line:
+                    done: Message = line["done"]
+                    return done
+                if time.monotonic() > end:
+                    raise AgentError(f"{verb} at {url}: not done within {deadline_s:g} s")
+                heard(line)
+            raise Unreachable(f"{verb} at {url}: the answer ended too early")
+        except Unreachable:
+            if patience.ends():
+                raise
