@@ -80,6 +80,7 @@ def full(chart: str) -> Values:
         "data": {"size": "1.5GiB", "files": 3},
         "settings": dict(SETTINGS[chart]),
         "agent": {"image": image | {"digest": ""}},
+        "imageRegistry": "registry.example:5000/mirror",
         "imagePullSecrets": [{"name": "my-registry"}],
         "storage": {"kind": "pvc", "class": "fast.local", "reserve": True},
         "link": {"rate": "100mbit"},
@@ -350,6 +351,27 @@ def test_images_by_tag_or_digest(chart: str) -> None:
 
     assert container(render(chart, PLAIN), "agent")["image"].endswith(f"/agent:{version}")
     assert f"here/agent@{DIGEST}" == container(render(chart, by_digest), "agent")["image"]
+
+
+@each_chart
+@pytest.mark.parametrize(
+    "named, image",
+    [
+        ("here/agent", "mirror.example:5000/all/here/agent:1"),
+        ("agent", "mirror.example:5000/all/agent:1"),
+        ("there.example/agent", "there.example/agent:1"),
+        ("there:5000/agent", "there:5000/agent:1"),
+        ("localhost/agent", "localhost/agent:1"),
+    ],
+)
+def test_a_registry_goes_before_images_that_name_none(chart: str, named: str, image: str) -> None:
+    """Of the agents and of the nodes alike, also where the chart names the image."""
+    values = PLAIN | {"imageRegistry": "mirror.example:5000/all", "agent": {"image": {"repository": named, "tag": "1"}}}
+    objects = render(chart, values)
+
+    assert image == container(objects, "agent")["image"]
+    if chart in ("codex", "ipfs"):
+        assert container(objects, "node")["image"].startswith("mirror.example:5000/all/")
 
 
 @each_chart

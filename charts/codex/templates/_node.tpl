@@ -6,9 +6,9 @@
 {{- $quota := include "node.quota" . -}}
 system: codex
 {{- if $first }}
-image: {{ include "node.image" (dict "image" .Values.image "repository" "codexstorage/nim-codex" "tag" "0.2.5") | quote }}
+image: {{ include "node.image" (dict "root" . "image" .Values.image "repository" "codexstorage/nim-codex" "tag" "0.2.5") | quote }}
 {{- else }}
-image: {{ include "node.image" (dict "image" .Values.image "repository" "logosstorage/logos-storage-nim" "tag" "0.3.2") | quote }}
+image: {{ include "node.image" (dict "root" . "image" .Values.image "repository" "logosstorage/logos-storage-nim" "tag" "0.3.2") | quote }}
 {{- end }}
 pullPolicy: {{ .Values.image.pullPolicy }}
 memory: 192

@@ -1,7 +1,7 @@
 {{/* A Kubo daemon over a repository that is set up for a private swarm: nothing leaves it, and nothing is asked outside. */}}
 {{- define "ipfs.node" -}}
 system: ipfs
-image: {{ include "node.image" (dict "image" .Values.image) | quote }}
+image: {{ include "node.image" (dict "root" . "image" .Values.image) | quote }}
 pullPolicy: {{ .Values.image.pullPolicy }}
 memory: 256
 beside: {api: 5001}

@@ -30,9 +30,14 @@ codexbench/cell: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* An image by digest if there is one, else by tag. Takes "image", and "repository" and "tag" for what it leaves open. */}}
+{{/* An image by digest if there is one, else by tag; in imageRegistry, if its name does not begin with a registry. Takes
+     "root", "image", and "repository" and "tag" for what it leaves open. */}}
 {{- define "node.image" -}}
 {{- $repository := .image.repository | default .repository -}}
+{{- $registry := .root.Values.imageRegistry -}}
+{{- if and $registry (not (regexMatch "^(localhost|[^/]*[.:][^/]*)/" $repository)) -}}
+{{- $repository = printf "%s/%s" $registry $repository -}}
+{{- end -}}
 {{- if .image.digest -}}
 {{- printf "%s@%s" $repository .image.digest -}}
 {{- else -}}
@@ -41,5 +46,5 @@ codexbench/cell: {{ . | quote }}
 {{- end -}}
 
 {{- define "node.agentImage" -}}
-{{- include "node.image" (dict "image" .Values.agent.image "tag" .Chart.AppVersion) -}}
+{{- include "node.image" (dict "root" . "image" .Values.agent.image "tag" .Chart.AppVersion) -}}
 {{- end -}}
