@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pytest_codexbench import experiment
@@ -29,6 +27,7 @@ MOST_DISK, MOST_MEMORY = 0.95, 0.9
 # A shape that did not come up this often is not tried again.
 MOST_TRIES = 2
 LINE_EVERY_S = 0.2
+WAITING_S = 5.0
 
 RUNS = {"download": experiment.disseminate, "upload": experiment.upload}
 
@@ -79,6 +78,7 @@ class Campaign:
         self._left_out: dict[Cell, str] = {}
         self._noted: set[Cell] = set()
         self._broken: BenchError | None = None
+        self._resisted: list[str] = []
         self._out_of_time = False
 
     def __enter__(self) -> Campaign:
@@ -171,7 +171,7 @@ class Campaign:
         for cell in block.cells:
             for index in range(self.terms.rounds):
                 self._round(cell, draw(block, index, self.terms.seed), alone=True)
-            self.leave()
+            self._leave_all()
 
     def _fits(self, block: Block) -> bool:
         """Whether clusters of all its systems fit into memory together."""
@@ -193,14 +193,14 @@ class Campaign:
             return
         try:
             up = self._cluster(cell, alone)
+            with self._alone(cell, up.cluster):
+                round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
+                self._rounds.setdefault(cell, {})[drawn.index] = round_
         except BenchError as trouble:
             if trouble is not self._down_for.get(cell.shape):
                 self.say({"what": "trouble", "text": f"{cell.shape}: {trouble}"})
             self._down_for[cell.shape] = self._troubles[cell] = trouble
             return
-        with self._lease(cell, up.cluster):
-            round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
-        self._rounds.setdefault(cell, {})[drawn.index] = round_
         if round_.left_on or (not round_.success and not self._healthy(up.cluster)):
             self._down(cell.shape)
 
@@ -220,7 +220,8 @@ class Campaign:
             copies=find(cell.shape.variant.system).copies,
             heard=_thinned(self.say),
         )
-        round_ = RUNS[cell.kind](cell, drawn, setting)
+        _incidents(up.cluster)  # what was before is not this round's
+        round_ = _spoilt(RUNS[cell.kind](cell, drawn, setting), _incidents(up.cluster))
         self._write(round_)
         seconds = of_round(round_)["t100_s" if cell.kind == "download" else "publish_s"]
         told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}
@@ -270,7 +271,7 @@ class Campaign:
         shape = cell.shape
         up = self._up[shape] = self._bring_up(shape)
         small = Block(shape.nodes, cell.seeders, WARM_UP_SIZE, shape.link, (shape.variant,))
-        with self._lease(cell, up.cluster):
+        with self._alone(cell, up.cluster):
             up.environment = up.environment.with_probe(experiment.probe(up.cluster.nodes), up.cluster.versions)
             done = self._measured(small.cells[0], draw(small, WARM_UP, self.terms.seed), up, "draw only")
         if not done.success and not self._healthy(up.cluster):
@@ -306,13 +307,27 @@ class Campaign:
                 self._down(other)
 
     def _down(self, shape: Shape) -> None:
-        self._up.pop(shape).stack.close()
+        """Take a cluster down; one that resists is told at once, and again when the campaign ends."""
+        try:
+            self._up.pop(shape).stack.close()
+        except BenchError as trouble:
+            self._resisted.append(f"{shape}: {trouble}")
+            self.say({"what": "trouble", "text": self._resisted[-1]})
+
+    def _leave_all(self) -> None:
+        while self._up:
+            self._down(next(iter(self._up)))
 
     def leave(self) -> None:
-        """Take down all clusters, also if one of them resists."""
-        with ExitStack() as stack:
-            while self._up:
-                stack.callback(self._up.popitem()[1].stack.close)
+        """Take down all clusters, also if one of them resists.
+
+        Raises:
+            NotReady: with what any cluster of the campaign left behind.
+        """
+        self._leave_all()
+        if self._resisted:
+            resisted, self._resisted = self._resisted, []
+            raise NotReady(f"not all is taken down: {'; '.join(resisted)}")
 
     def _healthy(self, cluster: Cluster) -> bool:
         """Whether every agent answers and its node runs."""
@@ -322,21 +337,35 @@ class Campaign:
             return False
 
     @contextmanager
-    def _lease(self, cell: Cell, cluster: Cluster) -> Iterator[None]:
-        """Nothing else is measured on the cluster's hosts inside the block, by this run or another of this user."""
-        from filelock import FileLock, Timeout
+    def _alone(self, cell: Cell, cluster: Cluster) -> Iterator[None]:
+        """Nothing else is measured on the cluster's hosts inside the block; whom it waits for is said now and then."""
+        told_at = -math.inf
 
-        folder, words = Path(tempfile.gettempdir()), sorted({f"-{host}" for host in cluster.hosts}) or [""]
-        with ExitStack() as held:
-            # in one order everywhere, or two campaigns would wait for each other
-            for word in words:
-                lock = FileLock(folder / f"codexbench-measuring-{os.getuid()}{word}.lock")
-                while not lock.is_locked:
-                    try:
-                        held.enter_context(lock.acquire(timeout=5))
-                    except Timeout:
-                        self.say({"what": "waiting", "text": f"{cell}: waits until another measurement is through"})
+        def waiting(other: str) -> None:
+            nonlocal told_at
+            if (now := time.monotonic()) - told_at > WAITING_S:
+                told_at = now
+                self.say({"what": "waiting", "text": f"{cell}: waits until {other} is through"})
+
+        with self.backend.alone(cluster, waiting):
             yield
+
+
+def _incidents(cluster: Cluster) -> Sequence[str] | BenchError:
+    try:
+        return cluster.incidents()
+    except BenchError as error:
+        return error
+
+
+def _spoilt(round_: Round, incidents: Sequence[str] | BenchError) -> Round:
+    """The round as a failed one, if anything happened to its nodes; where nobody can tell, flagged."""
+    if isinstance(incidents, BenchError):
+        return replace(round_, flags=(*round_.flags, f"what happened to its nodes is not known: {incidents}"))
+    if not incidents:
+        return round_
+    told = [*incidents, *([round_.failure] if round_.failure else [])]
+    return replace(round_, error="; ".join(told))
 
 
 def _thinned(say: Say) -> Callable[[str, Mapping[str, Any]], None]:

@@ -28,8 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for system in ("codex", "ipfs"):
         systems.add_argument(f"--{system}-bin", metavar="PATH", help=f"like pytest's --cb-{system}-bin")
     _command(commands, "matrices", _matrices, "which matrices have a name")
-    clean = _command(commands, "clean", _clean, "remove what killed runs left on this machine")
+    clean = _command(commands, "clean", _clean, "remove what killed runs left on this machine, or in a cluster")
     clean.add_argument("--data", type=Path, metavar="DIR", help="the folder that was given as --cb-data")
+    clean.add_argument("--kubernetes", action="store_true", help="in the cluster of the kubeconfig instead")
+    clean.add_argument("--kube-context", metavar="NAME", help="in the cluster of that context instead")
+    clean.add_argument(
+        "--all", action="store_true", help="of a cluster, also what runs have that are at it, or kept on purpose"
+    )
 
     options = parser.parse_args(arguments)
     try:
@@ -107,6 +112,11 @@ def _matrices(_: argparse.Namespace) -> None:
 
 
 def _clean(options: argparse.Namespace) -> None:
+    if options.kubernetes or options.kube_context:
+        _clean_cluster(options.kube_context, options.all)
+        return
+    if options.all:
+        raise WrongInput("--all is of a cluster: give --kubernetes or --kube-context=NAME with it")
     from pytest_codexbench.backends.warden import sweep
 
     root = options.data or Path(tempfile.gettempdir())
@@ -114,6 +124,21 @@ def _clean(options: argparse.Namespace) -> None:
     for path in removed:
         print(f"removed {path}")
     print(f"{len(removed)} folders of killed runs in {root}")
+
+
+def _clean_cluster(context: str | None, everything: bool) -> None:
+    from pytest_codexbench.backends.kubernetes.api import Api
+    from pytest_codexbench.backends.kubernetes.namespaces import sweep
+
+    found = sweep(Api(context), everything)
+    for name in found.removed:
+        print(f"removed namespace {name}")
+    for name, why in found.stay.items():
+        print(f"left namespace {name}: {why}")
+    print(
+        f"{len(found.removed)} namespaces of killed runs; {len(found.stay)} others stay"
+        + (" (--all)" if found.stay else "")
+    )
 
 
 if __name__ == "__main__":

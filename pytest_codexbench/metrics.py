@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_codexbench.matrix import Cell
 from pytest_codexbench.plan import fluid_bound_s
@@ -59,6 +59,8 @@ def of_round(round_: Round, views: Iterable[str] = ()) -> Figures:
     """
     kind = round_.cell.kind
     transfers = [transfer for transfer in round_.transfers if transfer.kind == kind]
+    if round_.error is not None:  # what spoils a round spoils each of its transfers
+        transfers = [replace(transfer, outcome=FAILED) for transfer in transfers]
     if kind == "upload":
         return {**_publishing(round_, transfers), **_used(round_)}
     # a round that broke off before its fetches counts as one in which nobody got anything

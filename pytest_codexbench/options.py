@@ -79,6 +79,10 @@ OPTIONS = (
     Option("kube-context", "NAME", "context of the kubeconfig; default: its current one"),
     Option("helm", "PATH", "Helm's program; default: `helm` on PATH"),
     Option("agent-image", "IMAGE", "image of the agents, by tag or digest; default: the charts'"),
+    Option(
+        "image-registry", "HOST[/PATH]", "registry of all images whose name begins with none; default: the hosts' own"
+    ),
+    Option("keep-clusters", "", "leave swarms on Kubernetes as they are when the run ends, to look at", flag=True),
     Option("values", "FILE", "more values for every chart (.yaml): storage, node selectors, pull secrets"),
     Option("deadline", "TIME", "how long a transfer may take, as in 90s; default: 60 s and 1 s for each MB"),
     Option("link", "RATE", "limit of each node's link in both directions, as in 100mbit; default: none"),
@@ -103,6 +107,8 @@ class Options:
     helm: str | None = None
     agent_image: str | None = None
     values: Path | None = None
+    image_registry: str | None = None
+    keep_clusters: bool = False
 
     def lines(self) -> list[str]:
         """For people: what was asked for."""
@@ -148,6 +154,14 @@ def read_options(asked: Asked) -> Options:
     values = value("values")
     if values and not Path(values).is_file():
         raise WrongInput(f"--cb-values={values}: no such file")
+    registry = value("image-registry")
+    if registry and not REGISTRY.fullmatch(registry):
+        raise WrongInput(f"--cb-image-registry={registry}: a host is needed, as in registry.example:5000/mirror")
+    keep = _truth("keep-clusters", value("keep-clusters"))
+    if keep and backend != "kubernetes":
+        raise WrongInput(
+            "--cb-keep-clusters: on this machine swarms end with the run; it goes with --cb-backend=kubernetes"
+        )
     budget, deadline = value("budget"), value("deadline")
     return Options(
         matrix=chosen,
@@ -164,6 +178,8 @@ def read_options(asked: Asked) -> Options:
         helm=value("helm"),
         agent_image=value("agent-image"),
         values=Path(values) if values else None,
+        image_registry=registry,
+        keep_clusters=keep,
     )
 
 
@@ -182,6 +198,8 @@ def _data_folder(text: str) -> Path:
 _OPTION: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 DEFAULT_SYSTEMS = "bittorrent,http"
 BINS = ("codex", "ipfs")
+# As the charts' schemas have it.
+REGISTRY = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]([-._a-z0-9]*[a-z0-9])?)*")
 BACKENDS = ("local", "kubernetes")
 
 

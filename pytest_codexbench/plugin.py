@@ -275,7 +275,14 @@ class Bench:
         if asked.backend == "kubernetes":
             from pytest_codexbench.backends.kubernetes import Kubernetes, Wishes
 
-            wishes = Wishes(asked.kube_context, asked.helm, asked.agent_image, asked.values)
+            wishes = Wishes(
+                asked.kube_context,
+                asked.helm,
+                asked.agent_image,
+                asked.values,
+                asked.image_registry,
+                asked.keep_clusters,
+            )
             return Kubernetes(logs, folder.name if folder else "plan", wishes)
         from pytest_codexbench.backends.local import Local
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ import pytest
 from pytest_codexbench.backends import Cluster, Room
 from pytest_codexbench.backends.local import Local
 from pytest_codexbench.campaign import Campaign, Event, Terms
-from pytest_codexbench.errors import CannotRun, NotReady
+from pytest_codexbench.errors import BenchError, CannotRun, NotReady
 from pytest_codexbench.forecast import Experience
 from pytest_codexbench.matrix import BUILT_IN, Block, Shape, Variant
+from pytest_codexbench.metrics import of_round
 from pytest_codexbench.records import Journal
 
 MB = 10**6
@@ -131,3 +134,61 @@ def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
     story = journal.read()
     assert [0, 1, 2] == [round_.index for round_ in story.measured()]
     assert () == story.problems
+
+
+class Watched(Small):
+    """A machine whose clusters tell of incidents, one list after the other."""
+
+    told: Iterator[list[str] | BenchError] = iter(())
+
+    @contextmanager
+    def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> Iterator[Cluster]:
+        def incidents() -> list[str]:
+            one = next(self.told)
+            if isinstance(one, BenchError):
+                raise one
+            return one
+
+        with super().cluster(shape, say, largest) as cluster:
+            yield replace(cluster, incidents=incidents)
+
+
+def test_a_round_in_which_something_happened_to_a_node_fails(tmp_path: Path) -> None:
+    """It names the incident, has no time to 100 % though all bytes came; those before and after it are as they are."""
+    backend = Watched(tmp_path, 10**10)
+    unknown = NotReady("the API server is away")
+    backend.told = iter([[], [], ["n00 was old news"], [], [], ["n01 was started again"], [], unknown])
+    block = Block(2, 1, MB, None, (HTTP,))
+    with campaign(backend, tmp_path, Terms(3, 1)) as run:
+        run.run([block])
+        fine, spoilt, unsure = run.rounds_of(block.cells[0])
+
+    assert [True, False, True] == [round_.success for round_ in (fine, spoilt, unsure)]
+    assert "n01 was started again" == spoilt.failure
+    assert math.inf == of_round(spoilt)["t100_s"]
+    assert ("what happened to its nodes is not known: the API server is away",) == unsure.flags
+
+
+class Resisting(Small):
+    """A machine on which clusters do not go."""
+
+    @contextmanager
+    def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> Iterator[Cluster]:
+        with super().cluster(shape, say, largest) as cluster:
+            yield cluster
+        raise NotReady(f"namespace x{shape.nodes} was not gone within 180 s")
+
+
+def test_a_cluster_that_does_not_go_is_told_and_ends_nothing_else(tmp_path: Path) -> None:
+    """The cells after it are measured all the same, and the campaign ends with an error that names it."""
+    events: list[Event] = []
+    blocks = [Block(nodes, 1, MB, None, (HTTP,)) for nodes in (2, 3)]
+    run = campaign(Resisting(tmp_path, 10**10), tmp_path, Terms(1, 1), events)
+    for block in blocks:
+        run.run([block])
+    rounds = [round_ for block in blocks for round_ in run.rounds_of(block.cells[0])]
+
+    with pytest.raises(NotReady, match=r"not all is taken down: http-n02: namespace x2 .*; http-n03: namespace x3"):
+        run.leave()
+    assert [True, True] == [round_.success for round_ in rounds]
+    assert 2 == sum(event["what"] == "trouble" for event in events)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +27,8 @@ pytest.importorskip("kubernetes", reason="the extra `kubernetes` is not installe
 from pytest_codexbench.backends import kubernetes as backend
 from pytest_codexbench.backends.kubernetes.api import Api
 from pytest_codexbench.backends.kubernetes.forward import forwarded
-from pytest_codexbench.backends.kubernetes.pods import _pod
+from pytest_codexbench.backends.kubernetes.owners import Owner, Process
+from pytest_codexbench.backends.kubernetes.pods import Pod, _pod, incidents
 from pytest_codexbench.backends.kubernetes.release import Helm
 
 IPFS = Shape(Variant("ipfs.next", "ipfs", (("image", "ipfs/kubo:v0.39.0"),)), 8, 10**8)
@@ -62,7 +66,8 @@ def test_values_follow_from_the_shape(tmp_path: Path) -> None:
     """Nodes, room, link and image come from the cell; the user's own file has the last word."""
     mine = tmp_path / "mine.yaml"
     mine.write_text("agent: {image: {pullPolicy: Never}}\nnodeSelector: {pool: bench}\n")
-    kube = backend.Kubernetes(tmp_path, "20261124-x", backend.Wishes(agent_image="me/agent:1", values=mine))
+    wishes = backend.Wishes(agent_image="me/agent:1", values=mine, registry="mirror.example")
+    kube = backend.Kubernetes(tmp_path, "20261124-x", wishes)
 
     values = kube._values(IPFS, 10**9, "secret")
 
@@ -72,6 +77,7 @@ def test_values_follow_from_the_shape(tmp_path: Path) -> None:
     assert {"repository": "ipfs/kubo", "tag": "v0.39.0"} == values["image"]
     assert {"image": {"repository": "me/agent", "tag": "1", "pullPolicy": "Never"}} == values["agent"]
     assert {} == values["settings"]
+    assert "mirror.example" == values["imageRegistry"]
     assert {"pool": "bench"} == values["nodeSelector"]
 
 
@@ -112,13 +118,14 @@ def told(**more: Any) -> Any:
     """A Pod as the client gives it."""
     status = {
         "phase": "Pending",
+        "reason": None,
         "pod_ip": None,
         "conditions": None,
         "container_statuses": None,
         "init_container_statuses": None,
     }
     return SimpleNamespace(
-        metadata=SimpleNamespace(name="n-3", deletion_timestamp=None),
+        metadata=SimpleNamespace(name="n-3", deletion_timestamp=None, uid="u"),
         spec=SimpleNamespace(node_name=None),
         status=SimpleNamespace(**{**status, **more}),
     )
@@ -127,7 +134,9 @@ def told(**more: Any) -> Any:
 def waiting(reason: str, message: str) -> Any:
     """The status of a container that waits."""
     state = SimpleNamespace(waiting=SimpleNamespace(reason=reason, message=message), terminated=None)
-    return SimpleNamespace(name="node", state=state, image_id="")
+    return SimpleNamespace(
+        name="node", state=state, image_id="", restart_count=0, last_state=SimpleNamespace(terminated=None)
+    )
 
 
 def test_why_a_pod_is_not_ready_is_told() -> None:
@@ -144,6 +153,84 @@ def test_why_a_pod_is_not_ready_is_told() -> None:
     assert not full.hopeless
     assert () == starting.reasons
     assert not any(pod.ready for pod in (missing, full, starting))
+
+
+RUNS = Pod("n-1", "Running", ready=True, uid="u", restarts={"node": 0, "agent": 0})
+
+
+@pytest.mark.parametrize(
+    "now, told",
+    [
+        ([RUNS], []),
+        ([replace(RUNS, ready=False)], []),
+        ([], ["n-1 is gone"]),
+        ([replace(RUNS, uid="v")], ["n-1 was removed and made anew"]),
+        ([replace(RUNS, phase="being deleted")], ["n-1 is being deleted"]),
+        (
+            [replace(RUNS, phase="Failed", reasons=("Evicted: the node was low on memory",))],
+            ["n-1 is Failed: Evicted: the node was low on memory"],
+        ),
+        (
+            [replace(RUNS, restarts={"node": 1, "agent": 0}, ends={"node": "it exited with status 137 (OOMKilled)"})],
+            ["the container node of n-1 was started again: it exited with status 137 (OOMKilled)"],
+        ),
+    ],
+)
+def test_what_spoils_a_measurement_is_named(now: list[Pod], told: list[str]) -> None:
+    """A Pod that was removed, replaced, evicted or started again; that it is less than ready is no such thing."""
+    assert told == incidents([RUNS], now)
+
+
+def test_how_a_container_ended_last_is_read() -> None:
+    """From the status that the cluster keeps of it."""
+    ended = SimpleNamespace(exit_code=137, reason="OOMKilled")
+    one = SimpleNamespace(
+        name="node",
+        state=None,
+        image_id="",
+        restart_count=2,
+        last_state=SimpleNamespace(terminated=ended),
+    )
+    pod = _pod(told(container_statuses=[one]))
+
+    assert {"node": 2} == pod.restarts
+    assert {"node": "it exited with status 137 (OOMKilled)"} == pod.ends
+
+
+def test_a_process_is_known_again() -> None:
+    """It lives, until another has its number; of another machine nobody here can tell."""
+    this = Process.this()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        there = Process(this.where, other.pid, psutil.Process(other.pid).create_time())
+        lived = there.lives
+        other.kill()
+
+    assert this == Process.read(str(this))
+    assert [True, True, False] == [this.lives, lived, there.lives]
+    assert not replace(this, started=this.started - 100).lives
+    assert replace(this, where="elsewhere").lives is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"where": 1}', '{"where": "a", "pid": "x", "started": 1}'])
+def test_an_annotation_of_somebody_else_is_no_process(text: str) -> None:
+    """Then only how long its owner was silent counts."""
+    assert Process.read(text) is None
+
+
+@pytest.mark.parametrize(
+    "lives, silent_s, gone",
+    [(True, 10**6, False), (False, 0.0, True), (None, 59.0, False), (None, 61.0, True)],
+)
+def test_who_is_gone(lives: bool | None, silent_s: float, gone: bool) -> None:
+    """Its own machine knows; one of another machine is gone when it was silent for too long."""
+    this = Process.this()
+    process = {
+        True: this,
+        False: replace(this, started=this.started - 100),
+        None: replace(this, where="elsewhere"),
+    }[lives]
+
+    assert gone == Owner("o", process, silent_s).gone(60.0)
 
 
 @pytest.fixture

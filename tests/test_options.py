@@ -55,7 +55,7 @@ def test_every_option_can_be_given_in_three_ways(
 ) -> None:
     """On the command line, in the environment, in an ini file, each by its own name."""
     name = str(getattr(option, "name", ""))
-    flag = name == "plan"
+    flag = bool(getattr(option, "flag", False))
     argument = f"--{'' if name == 'matrix' else 'cb-'}{name}"
     key = f"codexbench_{name.replace('-', '_')}"
     value = "1" if flag else "x"
@@ -70,6 +70,24 @@ def test_every_option_can_be_given_in_three_ways(
 
     pytester.makeini(f"[pytest]\n{key} = {value}")
     assert value == _asked(pytester.parseconfig(), name)
+
+
+@pytest.mark.parametrize("registry", ["Upper", "a b", "host/", "http://host", "-"])
+def test_a_registry_is_a_host(registry: str) -> None:
+    """With a path or none; anything else is told before anything is installed."""
+    asked = {"matrix": "smoke", "image-registry": registry}
+
+    with pytest.raises(WrongInput, match=re.escape(f"--cb-image-registry={registry}: a host is needed")):
+        read_options(asked.get)
+
+
+def test_swarms_of_this_machine_are_not_kept() -> None:
+    """They end with the run, whatever is asked for; those of Kubernetes can stay."""
+    kept = {"matrix": "smoke", "keep-clusters": "1"}
+    with pytest.raises(WrongInput, match="goes with --cb-backend=kubernetes"):
+        read_options(kept.get)
+
+    assert read_options((kept | {"backend": "kubernetes"}).get).keep_clusters
 
 
 def test_an_empty_value_is_none(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,11 +14,16 @@ from pytest_codexbench.records import Environment
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Nodes that are ready, the version of each program as they tell it; the host of each node where there are more."""
+    """Nodes that are ready, the version of each program as they tell it; the host of each node where there are more.
+
+    ``incidents`` tells in words what happened to the nodes, since it was asked last, that spoils what was measured
+    meanwhile: it may raise a ``BenchError``.
+    """
 
     nodes: tuple[Node, ...]
     versions: Mapping[str, str]
     hosts: tuple[str, ...] = ()
+    incidents: Callable[[], Sequence[str]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,13 @@ class Backend(Protocol):
 
         Raises:
             NotReady: if it does not come up in time; names the node and the end of its log.
+        """
+
+    def alone(self, cluster: Cluster, waiting: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Nothing else is measured on the cluster's hosts inside the block; ``waiting`` hears whom it waits for.
+
+        Raises:
+            NotReady: if nobody can tell.
         """
 
     def environment(self, workers: int) -> Environment:

@@ -36,6 +36,8 @@ from pytest_codexbench.together import each
 WARDEN_S = 60.0
 NODE_S = 60.0
 LOOK_S = 0.02
+# How often it is said that another one measures.
+TURN_S = 5.0
 # What ends a warden's own ending, should it hang.
 GONE_S = 15.0
 SERVICE_PORT = 6969
@@ -116,6 +118,22 @@ class Local:
         finally:
             # the warden removes it; but it may never have taken its order, or be at it still
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def alone(self, cluster: Cluster, waiting: Callable[[str], None]) -> Iterator[None]:
+        """One lock for this machine: all clusters of this user share its processors."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(Path(tempfile.gettempdir()) / f"codexbench-measuring-{os.getuid()}.lock")
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=TURN_S)
+            except Timeout:
+                waiting("another measurement on this machine")
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 class _Launch:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import secrets
 import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from pytest_codexbench import __version__
-from pytest_codexbench.agent.client import Download, Heard, Node, finish
+from pytest_codexbench.agent.client import Again, Download, Heard, Node, finish
 from pytest_codexbench.backends import Cluster, Room
 from pytest_codexbench.backends.kubernetes.api import TIMEOUTS, Api
 from pytest_codexbench.backends.kubernetes.forward import forwarded
-from pytest_codexbench.backends.kubernetes.pods import Pod, Pods
+from pytest_codexbench.backends.kubernetes.namespaces import namespace, sweep_before
+from pytest_codexbench.backends.kubernetes.owners import OWNER, RUN, Register
+from pytest_codexbench.backends.kubernetes.pods import Pod, Pods, incidents
 from pytest_codexbench.backends.kubernetes.release import Helm, chart_of
 from pytest_codexbench.errors import CannotRun, NotReady
 from pytest_codexbench.matrix import Shape, rate_text
@@ -32,22 +32,25 @@ from pytest_codexbench.together import each
 AGENT_PORT = 7070
 # Settings of a variant that are the chart's own values, or mean nothing in a Pod.
 NOT_FOR_AGENTS = ("bin", "image", "generation")
-PODS_S, NODE_S, GONE_S = 600.0, 120.0, 180.0
-LOOK_S = 0.5
+PODS_S, NODE_S = 600.0, 120.0
 # The Pods are n-0, n-1, ...
 RELEASE = "n"
-MANAGED, RUN, CELL, OWNER = "app.kubernetes.io/managed-by", "codexbench/run", "codexbench/cell", "codexbench/owner"
-OURS = "codexbench"
+CELL = "codexbench/cell"
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user wants of the cluster: a context of the kubeconfig, a helm program, an image, values of charts."""
+    """What the user wants of the cluster: a context of the kubeconfig, a helm program, an image, values of charts.
+
+    ``registry`` goes before the name of every image that names none; to ``keep`` swarms is to leave them when it ends.
+    """
 
     context: str | None = None
     helm: str | None = None
     agent_image: str | None = None
     values: Path | None = None
+    registry: str | None = None
+    keep: bool = False
 
 
 class Kubernetes:
@@ -57,10 +60,15 @@ class Kubernetes:
 
     def __init__(self, logs: Path, run: str, wishes: Wishes | None = None) -> None:
         self.logs, self.run, self.wishes = logs, run, wishes or Wishes()
+        self._swept = False
 
     @cached_property
     def _api(self) -> Api:
         return Api(self.wishes.context)
+
+    @cached_property
+    def _register(self) -> Register:
+        return Register(self._api, _label(self.run))
 
     @cached_property
     def _helm(self) -> Helm:
@@ -122,15 +130,30 @@ class Kubernetes:
         chart = chart_of(shape.variant.system)
         if chart is None:
             raise NotReady(f"there is no chart of {shape.variant.system}")
-        token = secrets.token_hex(32)
-        with self._namespace(shape) as namespace, ExitStack() as stack:
-            pods = Pods(self._api, namespace, RELEASE)
-            self._helm.install(RELEASE, chart, namespace, self._values(shape, largest, token))
-            stack.callback(self._helm.uninstall, RELEASE, namespace)
+        token, keep = secrets.token_hex(32), self.wishes.keep
+        with self._register.entered() as owner, ExitStack() as stack:
+            if not self._swept:
+                self._swept = True
+                sweep_before(self._api, say)
+            name = f"codexbench-{secrets.token_hex(4)}-{_label(str(shape))}"[:63].rstrip("-.")
+            labels = {RUN: _label(self.run), CELL: _label(str(shape)), OWNER: owner}
+            space = stack.enter_context(namespace(self._api, name, labels, keep))
+            pods = Pods(self._api, space, RELEASE)
+            if keep:
+                say(f"{shape}: stays in namespace {space} when the run ends")
+            else:
+                stack.callback(self._helm.uninstall, RELEASE, space)
+            self._helm.install(RELEASE, chart, space, self._values(shape, largest, token))
             stack.callback(pods.keep_logs, self.logs / str(shape))
             up = pods.ready(shape.nodes, PODS_S, lambda text: say(f"{shape}: {text}"))
-            urls = [stack.enter_context(self._reached(pod, namespace)) for pod in up]
+            urls = [stack.enter_context(self._reached(pod, space)) for pod in up]
             yield _started(up, urls, token, pods)
+
+    @contextmanager
+    def alone(self, cluster: Cluster, waiting: Callable[[str], None]) -> Iterator[None]:
+        """A lease for each of its hosts, which all runs on the cluster look for."""
+        with self._register.alone_on(cluster.hosts, waiting):
+            yield
 
     def _values(self, shape: Shape, largest: int, token: str) -> dict[str, Any]:
         settings = {key: value for key, value in shape.variant.settings if key not in NOT_FOR_AGENTS}
@@ -148,24 +171,11 @@ class Kubernetes:
             values["generation"] = generation
         if image := shape.variant.setting("image"):
             values["image"] = _image(image)
+        if self.wishes.registry:
+            values["imageRegistry"] = self.wishes.registry
         if self.wishes.agent_image:
             values["agent"] = {"image": _image(self.wishes.agent_image)}
         return _merged(values, _read(self.wishes.values) if self.wishes.values else {})
-
-    @contextmanager
-    def _namespace(self, shape: Shape) -> Iterator[str]:
-        """A namespace of its own, gone when the block is left."""
-        from kubernetes.client import V1Namespace, V1ObjectMeta
-
-        name = f"codexbench-{secrets.token_hex(4)}-{_label(str(shape))}"[:63].rstrip("-.")
-        labels = {MANAGED: OURS, RUN: _label(self.run), CELL: _label(str(shape)), OWNER: owner()}
-        labels["pod-security.kubernetes.io/enforce"] = "restricted"
-        body = V1Namespace(metadata=V1ObjectMeta(name=name, labels=labels))
-        self._api.ask(f"namespace {name}", lambda: self._api.core.create_namespace(body, _request_timeout=TIMEOUTS))
-        try:
-            yield name
-        finally:
-            remove(self._api, name)
 
     @contextmanager
     def _reached(self, pod: Pod, namespace: str) -> Iterator[str]:
@@ -192,9 +202,14 @@ class Kubernetes:
 
 @dataclass(frozen=True)
 class PodNode(Node):
-    """A node in a Pod: what it said last, the cluster tells."""
+    """A node in a Pod: what it said last, the cluster tells; the way to its agent may break."""
 
+    pod: Pod = field(repr=False)
     pods: Pods = field(repr=False)
+
+    @property
+    def _again(self) -> Again:
+        return partial(self.pods.same, self.pod)
 
     def download(
         self, handle: Handle, size: int, sources: Sequence[Contact], position: int, deadline_s: float, heard: Heard
@@ -210,51 +225,34 @@ class PodNode(Node):
         return self.pods.tail(self.name)
 
 
+class _Watch:
+    """Asked what happened to Pods, tells what did since it was asked last."""
+
+    def __init__(self, pods: Pods, seen: Sequence[Pod]) -> None:
+        self.pods, self.seen = pods, seen
+
+    def __call__(self) -> Sequence[str]:
+        before, self.seen = self.seen, self.pods.now()
+        return incidents(before, self.seen)
+
+
 def _started(pods: Sequence[Pod], urls: Sequence[str], token: str, read: Pods) -> Cluster:
     """Nodes of which every agent has seen its node ready, joined."""
-    names = [pod.name for pod in pods]
 
-    def start(url: str) -> Mapping[str, Any]:
-        return finish(url, "start", {"bootstrap": [], "deadline_s": NODE_S}, token, deadline_s=2 * NODE_S)
+    def start(turn: tuple[Pod, str]) -> Mapping[str, Any]:
+        pod, url = turn
+        request, again = {"bootstrap": [], "deadline_s": NODE_S}, partial(read.same, pod)
+        return finish(url, "start", request, token, deadline_s=2 * NODE_S, again=again)
 
-    told = each(list(urls), start)
+    turns = list(zip(pods, urls, strict=True))
+    told = each(turns, start)
     contacts: list[Contact] = [one["contact"] for one in told]
     nodes = tuple(
-        PodNode(name, url, token, contact, read) for name, url, contact in zip(names, urls, contacts, strict=True)
+        PodNode(pod.name, url, token, contact, pod, read) for (pod, url), contact in zip(turns, contacts, strict=True)
     )
     each(nodes, lambda node: node.join([contact for contact in contacts if contact["name"] != node.name]))
     images = {f"image {container}": image for container, image in pods[0].images.items()}
-    return Cluster(nodes, {**told[0]["versions"], **images}, tuple(pod.host for pod in pods))
-
-
-def remove(api: Api, namespace: str) -> None:
-    """Delete a namespace and wait until it is gone.
-
-    Raises:
-        NotReady: if it is still there after three minutes: with what holds it.
-    """
-
-    def delete() -> None:
-        api.core.delete_namespace(namespace, _request_timeout=TIMEOUTS)
-
-    api.ask(f"deletion of namespace {namespace}", delete, absent=lambda: None)
-    end = time.monotonic() + GONE_S
-    while time.monotonic() < end:
-        found: Any = api.ask(
-            f"namespace {namespace}",
-            lambda: api.core.list_namespace(field_selector=f"metadata.name={namespace}", _request_timeout=TIMEOUTS),
-        )
-        left = found.items
-        if not left:
-            return
-        time.sleep(LOOK_S)
-    conditions = "; ".join(f"{one.reason}: {one.message}" for one in left[0].status.conditions or ())
-    raise NotReady(f"namespace {namespace} was not gone within {GONE_S:g} s: {conditions or left[0].status.phase}")
-
-
-def owner() -> str:
-    """This host, user and process, as a label: who may remove a namespace, and whether he is still there."""
-    return _label(f"{socket.gethostname()}.{os.getuid()}.{os.getpid()}")
+    return Cluster(nodes, {**told[0]["versions"], **images}, tuple(pod.host for pod in pods), _Watch(read, pods))
 
 
 def _label(text: str) -> str:

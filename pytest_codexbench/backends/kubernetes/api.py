@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_codexbench.errors import CannotRun, NotReady
 
 if TYPE_CHECKING:
-    from kubernetes.client import AppsV1Api, CoreV1Api, VersionApi
+    from kubernetes.client import CoordinationV1Api, CoreV1Api, VersionApi
 
 T = TypeVar("T")
 
 # (connect, read): the client has no limit of its own, and a half-open connection would hang for ever.
 TIMEOUTS = (5.0, 30.0)
 RETRY_S = 60.0
-BUSY, BROKEN = 429, 500
+ABSENT, CONFLICT, BUSY, BROKEN = 404, 409, 429, 500
 INSIDE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
@@ -70,11 +70,11 @@ class Api:
         return client.CoreV1Api(self._client())
 
     @property
-    def apps(self) -> AppsV1Api:
-        """Stateful sets."""
+    def leases(self) -> CoordinationV1Api:
+        """Who holds what."""
         from kubernetes import client
 
-        return client.AppsV1Api(self._client())
+        return client.CoordinationV1Api(self._client())
 
     @property
     def version(self) -> VersionApi:
@@ -83,10 +83,17 @@ class Api:
 
         return client.VersionApi(self._client())
 
-    def ask(self, what: str, act: Callable[[], T], absent: Callable[[], T] | None = None) -> T:
+    def ask(
+        self,
+        what: str,
+        act: Callable[[], T],
+        absent: Callable[[], T] | None = None,
+        conflict: Callable[[], T] | None = None,
+    ) -> T:
         """The answer of ``act``, which is repeated for a minute while the server is busy, broken or away.
 
-        ``absent`` makes the answer for what is not there, if it is given.
+        ``absent`` makes the answer for what is not there, ``conflict`` for what is there already or has changed, if
+        they are given. A request whose answer was lost is made again, so that what is there may be its own work.
 
         Raises:
             NotReady: with the server's reason; ``what`` says what was asked for.
@@ -105,8 +112,9 @@ class Api:
                 with attempt:
                     return act()
         except ApiException as error:
-            if error.status == 404 and absent is not None:
-                return absent()
+            for status, answer in ((ABSENT, absent), (CONFLICT, conflict)):
+                if error.status == status and answer is not None:
+                    return answer()
             raise NotReady(f"{what}: {error.status} {error.reason}: {str(error.body or '')[:300]}") from error
         except (HTTPError, OSError) as error:
             raise NotReady(f"{what}: the API server did not answer within {RETRY_S:g} s: {error}") from error

@@ -24,7 +24,10 @@ HOPELESS_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One node's Pod at one moment. ``reasons`` are why it is not ready, in words; ``images`` by container."""
+    """One node's Pod at one moment. ``reasons`` are why it is not ready, in words.
+
+    By container: its ``images``, how often it was started again (``restarts``), and how it ended last (``ends``).
+    """
 
     name: str
     phase: str
@@ -33,11 +36,35 @@ class Pod:
     host: str = ""
     reasons: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
+    uid: str = ""
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    ends: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def hopeless(self) -> bool:
         """Whether it will not get better by waiting."""
         return any(word in reason for reason in self.reasons for word in HOPELESS)
+
+
+def incidents(before: Sequence[Pod], now: Sequence[Pod]) -> list[str]:
+    """What happened to Pods between two looks that must not happen while they are measured, each with its name."""
+    there = {pod.name: pod for pod in now}
+    told = []
+    for old in before:
+        new = there.get(old.name)
+        if new is None:
+            told.append(f"{old.name} is gone")
+        elif new.uid != old.uid:
+            told.append(f"{old.name} was removed and made anew")
+        elif new.phase != old.phase:
+            told.append(f"{old.name} is {new.phase}{': ' if new.reasons else ''}{'; '.join(new.reasons)}")
+        else:
+            told += [
+                f"the container {name} of {old.name} was started again: {new.ends.get(name, 'nobody knows why')}"
+                for name, count in new.restarts.items()
+                if count > old.restarts.get(name, 0)
+            ]
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +85,13 @@ class Pods:
             ),
         )
         return sorted(map(_pod, found.items), key=lambda pod: int(pod.name.rpartition("-")[2]))
+
+    def same(self, pod: Pod) -> bool:
+        """Whether a Pod is still the one it was, with none of its containers started again."""
+        try:
+            return not incidents([pod], self.now())
+        except NotReady:
+            return False
 
     def ready(self, count: int, deadline_s: float, say: Callable[[str], None]) -> list[Pod]:
         """Wait until ``count`` of them are ready.
@@ -137,6 +171,7 @@ class Pods:
 def _pod(told: Any) -> Pod:
     status, deleted = told.status, told.metadata.deletion_timestamp is not None
     conditions = {condition.type: condition.status for condition in status.conditions or ()}
+    containers = status.container_statuses or ()
     return Pod(
         name=told.metadata.name,
         phase="being deleted" if deleted else status.phase or "unknown",
@@ -144,8 +179,15 @@ def _pod(told: Any) -> Pod:
         address=status.pod_ip or "",
         host=told.spec.node_name or "",
         reasons=tuple(_reasons(status)),
-        images={one.name: one.image_id for one in status.container_statuses or () if one.image_id},
+        images={one.name: one.image_id for one in containers if one.image_id},
+        uid=told.metadata.uid or "",
+        restarts={one.name: one.restart_count or 0 for one in containers},
+        ends={one.name: _end(one.last_state.terminated) for one in containers if one.last_state.terminated},
     )
+
+
+def _end(ended: Any) -> str:
+    return f"it exited with status {ended.exit_code} ({ended.reason or 'no reason is given'})"
 
 
 def _reasons(status: Any) -> Iterator[str]:
@@ -156,6 +198,8 @@ def _reasons(status: Any) -> Iterator[str]:
             yield f"{one.name} {waiting.reason}: {waiting.message or 'no message'}"
         if ended and ended.exit_code:
             yield f"{one.name} exited with status {ended.exit_code}: {ended.message or ended.reason}"
+    if status.reason:
+        yield f"{status.reason}: {status.message or 'no message'}"
     for condition in status.conditions or ():
         if condition.reason == "Unschedulable":
             yield f"Unschedulable: {condition.message}"

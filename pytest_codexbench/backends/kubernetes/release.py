@@ -5,15 +5,29 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pytest_codexbench.backends.kubernetes.api import RETRY_S
 from pytest_codexbench.errors import CannotRun, NotReady
 
 T = TypeVar("T")
 
 HELM_S = 120.0
+# What Helm says while the API server is busy, broken or away.
+PASSING = (
+    "cluster unreachable",
+    "connection refused",
+    "connection reset",
+    "EOF",
+    "i/o timeout",
+    "TLS handshake timeout",
+    "the server is currently unable",
+    "too many requests",
+    "etcdserver: ",
+    "Internal error occurred",
+)
 HERE = Path(__file__).resolve()
 # In a checkout the charts lie beside the package, in the wheel inside it.
 CHARTS = (HERE.parents[2] / "charts", HERE.parents[3] / "charts")
@@ -55,7 +69,11 @@ class Helm:
         Raises:
             NotReady: with what Helm says.
         """
-        self._do(f"helm install {release} {chart.name}", self._install(release, chart, namespace, values))
+        for attempt in _attempts():
+            with attempt:
+                if attempt.num > 1:  # half a release would be in the way of a whole one
+                    self._do(f"helm uninstall {release}", self._uninstall(release, namespace))
+                self._do(f"helm install {release} {chart.name}", self._install(release, chart, namespace, values))
 
     async def _install(self, release: str, chart: Path, namespace: str, values: Mapping[str, Any]) -> None:
         found = await self._client.get_chart(str(chart))
@@ -70,7 +88,9 @@ class Helm:
         Raises:
             NotReady: with what Helm says.
         """
-        self._do(f"helm uninstall {release}", self._uninstall(release, namespace))
+        for attempt in _attempts():
+            with attempt:
+                self._do(f"helm uninstall {release}", self._uninstall(release, namespace))
 
     async def _uninstall(self, release: str, namespace: str) -> None:
         import pyhelm3.errors
@@ -89,3 +109,13 @@ class Helm:
             raise NotReady(f"{what}: {error}") from error
         except TimeoutError:
             raise NotReady(f"{what}: not done within {HELM_S:g} s") from None
+
+
+def _attempts() -> Iterator[Any]:
+    """Tries for a minute, while it is the API server's fault."""
+    import stamina
+
+    def passing(error: Exception) -> bool:
+        return isinstance(error, NotReady) and any(words in str(error) for words in PASSING)
+
+    return iter(stamina.retry_context(on=passing, attempts=None, timeout=RETRY_S, wait_max=5.0))
