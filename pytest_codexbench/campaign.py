@@ -193,6 +193,8 @@ class Campaign:
             return
         try:
             up = self._cluster(cell, alone)
+            if why := experiment.unfit(cell, up.environment.probe):
+                raise NotReady(why)
             with self._alone(cell, up.cluster):
                 round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
                 self._rounds.setdefault(cell, {})[drawn.index] = round_
@@ -272,7 +274,10 @@ class Campaign:
         up = self._up[shape] = self._bring_up(shape)
         small = Block(shape.nodes, cell.seeders, WARM_UP_SIZE, shape.link, (shape.variant,))
         with self._alone(cell, up.cluster):
-            up.environment = up.environment.with_probe(experiment.probe(up.cluster.nodes), up.cluster.versions)
+            # where nodes have hosts, their links are limited by somebody else
+            hosts, limit = up.cluster.hosts, shape.link if up.cluster.hosts else None
+            found = experiment.probe(up.cluster.nodes, hosts, limit)
+            up.environment = up.environment.with_probe(found, up.cluster.versions)
             done = self._measured(small.cells[0], draw(small, WARM_UP, self.terms.seed), up, "draw only")
         if not done.success and not self._healthy(up.cluster):
             # what broke a node here is for a round that counts to find; it starts on whole nodes, though cold

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from pytest_codexbench.agent.client import Download, Heard, Node
 from pytest_codexbench.errors import AgentError, BadTransfer, BenchError
-from pytest_codexbench.matrix import Cell
+from pytest_codexbench.matrix import Cell, rate_text
 from pytest_codexbench.plan import Draw
 from pytest_codexbench.records import CORRUPT, FAILED, OK, Counters, Environment, Round, Transfer
 from pytest_codexbench.rpc import Message
@@ -22,6 +22,9 @@ from pytest_codexbench.together import each
 PROBE_S = 0.5
 PROBE_WIRE_BYTES = 1 << 30
 PROBE_DISK_BYTES = 64 << 20
+# More than the burst that containerd asks for by default, 2^32 - 1 bits.
+PROBE_LIMIT_S, PROBE_LIMIT_BYTES = 25.0, 1 << 30
+MOST_LIMIT_ERROR = 0.05
 # A round whose leechers may have started further apart than this part of the fastest download is flagged.
 MOST_SKEW = 0.05
 # All fetches of a round must have their threads by then.
@@ -52,12 +55,53 @@ def upload(cell: Cell, draw: Draw, setting: Setting) -> Round:
     return _Course(cell, draw, setting).run(_fetch_as_proof)
 
 
-def probe(nodes: Sequence[Node]) -> Mapping[str, float | None]:
-    """What the cluster's wire (between its first two nodes) and disk (of its first) carry, in 10^6 B/s."""
+def probe(nodes: Sequence[Node], hosts: Sequence[str] = (), limit: int | None = None) -> Mapping[str, float | None]:
+    """What the cluster's wire and disk (of its first node) carry, in 10^6 B/s.
+
+    The wire between two nodes, or where there are several ``hosts``, from each host to the next at the same time: the
+    slowest. With a ``limit`` in bits a second that somebody else sees to, the rate after a burst is spent, and the
+    largest ``burst_bytes``.
+    """
+    ring = list(dict(reversed(list(zip(hosts, nodes, strict=False)))).values())
+    pairs = list(zip(ring, [*ring[1:], ring[0]], strict=True)) if len(ring) > 1 else [(nodes[0], nodes[1])]
+    limits = (PROBE_S, PROBE_WIRE_BYTES) if limit is None else (PROBE_LIMIT_S, PROBE_LIMIT_BYTES)
+    told = each(
+        pairs, lambda pair: pair[0].probe_wire(pair[1], *limits, None if limit is None else carried_mb_s(limit))
+    )
+    bursts = {"burst_bytes": max(one["burst_bytes"] for one in told)} if limit is not None else {}
     return {
-        "wire_mb_s": nodes[0].wire_mb_s(nodes[1], PROBE_S, PROBE_WIRE_BYTES),
+        "wire_mb_s": min(one["wire_mb_s"] for one in told),
+        **bursts,
         "disk_mb_s": nodes[0].disk_mb_s(PROBE_DISK_BYTES),
     }
+
+
+def carried_mb_s(link_bps: int) -> float:
+    """10^6 bytes of payload a second that TCP carries over a link: 1448 of the 1514 bytes of each full frame."""
+    return link_bps / 8e6 * 1448 / 1514
+
+
+def unfit(cell: Cell, found: Mapping[str, float | None]) -> str | None:
+    """Why nothing can be measured on links of which a probe found that; None if it can.
+
+    A rate is to be within 5 %, and so is the time that a burst may save on the cell's file.
+    """
+    link, rate, burst = cell.shape.link, found.get("wire_mb_s"), found.get("burst_bytes")
+    if link is None or rate is None or burst is None:
+        return None
+    asked, wanted = f"links of {rate_text(link)} are asked for", carried_mb_s(link)
+    if burst > MOST_LIMIT_ERROR * cell.size:
+        return (
+            f"{asked}, but {burst / 1e6:.3g} MB pass them at once before the limit holds, {burst / cell.size:.0%} of "
+            f"the file, of which {MOST_LIMIT_ERROR:.0%} may: the cluster's network (CNI) must limit bandwidth with a "
+            "small burst; or leave out the link, or take larger files"
+        )
+    if abs(rate / wanted - 1) > MOST_LIMIT_ERROR:
+        return (
+            f"{asked}, which carry {wanted:.3g} MB/s, but {rate:.3g} MB/s came through: the cluster's network (CNI) "
+            f"does not keep to the limit within {MOST_LIMIT_ERROR:.0%}; or leave out the link"
+        )
+    return None
 
 
 class _Course:

@@ -107,11 +107,12 @@ class Node:
         """The port at which it takes one stream of another node's probe."""
         return int(self._call("listen")["port"])
 
-    def wire_mb_s(self, other: Node, seconds: float, most: int) -> float:
-        """The rate of a TCP stream from here to another node."""
-        port = other.listen()
-        request = {"address": other.contact["address"], "port": port, "seconds": seconds, "most": most}
-        return float(self._finish("probe_wire", request)["wire_mb_s"])
+    def probe_wire(
+        self, other: Node, seconds: float, most: int, limit_mb_s: float | None = None
+    ) -> Mapping[str, float]:
+        """``wire_mb_s`` of a TCP stream from here to another node; with a limit also its ``burst_bytes``."""
+        request = {"address": other.contact["address"], "port": other.listen(), "seconds": seconds, "most": most}
+        return self._finish("probe_wire", request | {"limit_mb_s": limit_mb_s})
 
     def join(self, contacts: Sequence[Contact]) -> None:
         """Make it know the others."""

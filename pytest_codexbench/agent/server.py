@@ -227,10 +227,19 @@ class Agent:
         return {"port": probe.listen(self.place.address)}
 
     def probe_wire(self, request: Message) -> Message:
-        """The rate of a TCP stream to another node."""
-        limits = _number(request, "seconds"), int(_number(request, "most"))
-        rate = probe.wire_mb_s(str(request["address"]), int(request["port"]), *limits, source=self.place.address)
-        return {"wire_mb_s": rate}
+        """The rate of a TCP stream to another node.
+
+        With ``limit_mb_s``, which the link should be limited to: its rate once a burst is spent, and that burst.
+        """
+        seconds, most = _number(request, "seconds"), int(_number(request, "most"))
+        way = str(request["address"]), int(request["port"]), self.place.address
+        if request.get("limit_mb_s") is None:
+            return {"wire_mb_s": probe.stream_to(*way, probe.until(seconds, most)).mb_s}
+        limit = _number(request, "limit_mb_s")
+        stream = probe.stream_to(*way, probe.until_spent(limit, seconds, most))
+        rate = stream.mb_s_at_the_end(probe.SETTLED_S)
+        # what is always ahead of the limit is no burst
+        return {"wire_mb_s": rate, "burst_bytes": stream.burst_bytes(max(limit, rate))}
 
     def probe_disk(self, request: Message) -> Message:
         """The rate of writing to the node's disk."""
