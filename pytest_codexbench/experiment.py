@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -211,14 +211,24 @@ class _Course:
                     seen.append(line)
                 self.setting.heard(name, line)
 
+            waited = False
+
+            def ready() -> None:
+                """Wait until all agents wait for no more than the word to begin."""
+                nonlocal waited
+                waited = True
+                try:
+                    start.wait(START_S)
+                except threading.BrokenBarrierError:
+                    raise AgentError("the fetches were given up before they all had started") from None
+                moments.sent()
+
             try:
-                start.wait(START_S)
-            except threading.BrokenBarrierError:
-                raise AgentError("the fetches were given up before they all had started") from None
-            moments.sent()
-            try:
-                return node.download(handle, size, sources, position, deadline_s, heard)
+                return node.download(handle, size, sources, position, deadline_s, heard, ready)
             except AgentError as error:
+                if not waited:  # the others are not to wait for it
+                    with suppress(threading.BrokenBarrierError):
+                        start.wait(START_S)
                 return Download(_lost(node, size, seen, error))
 
         try:

@@ -110,6 +110,20 @@ class Options:
     image_registry: str | None = None
     keep_clusters: bool = False
 
+    @property
+    def where(self) -> list[tuple[str, str | Path | None]]:
+        """The options that say where clusters run, and how to get there; those of the usual place are none."""
+        if self.backend == "local":
+            return []
+        return [
+            ("--cb-backend", self.backend),
+            ("--cb-kube-context", self.kube_context),
+            ("--cb-helm", self.helm),
+            ("--cb-agent-image", self.agent_image),
+            ("--cb-image-registry", self.image_registry),
+            ("--cb-values", self.values),
+        ]
+
     def lines(self) -> list[str]:
         """For people: what was asked for."""
         matrix = self.matrix

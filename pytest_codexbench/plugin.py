@@ -355,7 +355,8 @@ class Bench:
     def _called(self) -> str:
         """How pytest finds the same tests again."""
         option = self.config.option
-        return shlex.join(["pytest", *(["--pyargs"] if option.pyargs else []), *option.file_or_dir])
+        where = [f"{name}={value}" for name, value in self.options.where if value]
+        return shlex.join(["pytest", *(["--pyargs"] if option.pyargs else []), *option.file_or_dir, *where])
 
     def _fresh_line(self) -> bool:
         """Whether pytest's own line is open and was not ended by us already."""

@@ -268,20 +268,47 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _open(
-    url: str, verb: str, body: Message, token: str, timeout_s: float, more: Mapping[str, str]
+    url: str,
+    verb: str,
+    body: Message,
+    token: str,
+    timeout_s: float,
+    more: Mapping[str, str],
+    ready: Callable[[], None] | None = None,
 ) -> http.client.HTTPResponse:
+    """Ask; with ``ready``, which is called in between, only once the other side waits for nothing but the body."""
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
     if parts.scheme == "unix":
         connection = _UnixConnection(parts.path, timeout_s)
     else:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    text, head = json.dumps(body).encode(), {"Authorization": f"Bearer {token}", **more}
     try:
-        connection.request("POST", f"/{verb}", json.dumps(body), {"Authorization": f"Bearer {token}", **more})
+        if ready is None:
+            connection.request("POST", f"/{verb}", text, head)
+        else:
+            _announce(connection, f"/{verb}", {**head, "Content-Length": str(len(text)), "Expect": "100-continue"})
+            ready()
+            connection.send(text)
         return connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         connection.close()
         raise Unreachable(f"{verb} at {url}: {type(error).__name__}: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _announce(connection: http.client.HTTPConnection, path: str, head: Mapping[str, str]) -> None:
+    """Send all but the body, and wait until the other side says to go on (RFC 9110, 10.1.1), or anything else."""
+    connection.putrequest("POST", path)
+    for name, value in head.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    # not read: getresponse() passes over an answer that says no more than to go on
+    if not connection.sock.recv(1, socket.MSG_PEEK):
+        raise http.client.RemoteDisconnected("it closed the connection before it had the body")
 
 
 def call(url: str, verb: str, body: Message | None = None, *, token: str, timeout_s: float = 30) -> Message:
@@ -312,17 +339,19 @@ def stream(
     timeout_s: float = 30,
     ticket: str = "",
     skip: int = 0,
+    ready: Callable[[], None] | None = None,
 ) -> Iterator[Message]:
     """One request, its lines as they come. ``timeout_s`` bounds the wait for each line.
 
-    With a ``ticket`` the same request can be made again, and goes on after the first ``skip`` lines.
+    With a ``ticket`` the same request can be made again, and goes on after the first ``skip`` lines. ``ready`` is
+    called when the other side waits for nothing but the body, which follows.
 
     Raises:
         BenchError: of the class that the other side raised, at the line that tells of it; ``Unreachable`` if it went
             away or was silent for too long.
     """
     what, more = f"{verb} at {url}", {TICKET: ticket, SKIP: str(skip)} if ticket else {}
-    with closing(_open(url, verb, body or {}, token, timeout_s, more)) as response:
+    with closing(_open(url, verb, body or {}, token, timeout_s, more, ready)) as response:
         while True:
             try:
                 line = response.readline()

@@ -20,6 +20,32 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
+from rendering import (
+    CHARTS,
+    DIGEST,
+    GOLDEN,
+    HELM,
+    KUBERNETES,
+    REWRITE,
+    TOKEN,
+    Objects,
+    Refused,
+    Spot,
+    Values,
+    all_containers,
+    defaults,
+    not_restricted,
+    objects_of,
+    one,
+    over,
+    pod_specs,
+    render,
+    rendered,
+    schema,
+    spots,
+    text_of,
+    with_at,
+)
 
 from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.matrix import LEAST_RATE, MOST_RATE, MOST_SIZE, PROFILES, parse_rate, parse_size
@@ -28,24 +54,15 @@ from pytest_codexbench.systems import Place
 from pytest_codexbench.systems.codex import OURS, WAYS, quota
 from pytest_codexbench.systems.ipfs import ENVIRONMENT, _private
 
-HELM = os.environ.get("CODEXBENCH_HELM") or shutil.which("helm")
 HELM_DOCS = os.environ.get("CODEXBENCH_HELM_DOCS") or shutil.which("helm-docs")
 KUBO = os.environ.get("CODEXBENCH_IPFS_BIN") or shutil.which("ipfs")
-REWRITE = "CODEXBENCH_WRITE_GOLDEN" in os.environ
 
 pytestmark = pytest.mark.skipif(HELM is None, reason="no `helm` on PATH, nor in CODEXBENCH_HELM")
 yaml = pytest.importorskip("yaml")
 
-ROOT = Path(__file__).parents[1]
-CHARTS, GOLDEN = ROOT / "charts", ROOT / "tests" / "golden_charts"
 NAMES = ("bittorrent", "codex", "http", "ipfs")
 SCENARIOS = sorted(path.stem for path in (CHARTS / "scenarios").glob("*.yaml"))
-KUBERNETES = ("1.28", "1.34")
-TOKEN = "0123456789abcdef0123456789abcdef"
-DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
-Values = dict[str, Any]
-Objects = list[dict[str, Any]]
 
 # Every example is a run of Helm: one that fails is told as it is, instead of being made smaller for minutes.
 few = settings(
@@ -105,37 +122,6 @@ def full(chart: str) -> Values:
 SETS = {"plain": lambda chart: PLAIN, "full": full}
 
 
-class Refused(Exception):
-    """What Helm says when it does not render."""
-
-
-@cache
-def _rendered(folder: Path, values: str, release: str) -> str:
-    argv = [str(HELM), "template", release, str(folder), "--values=-"]
-    run = subprocess.run(argv, input=values, capture_output=True, text=True, timeout=60, check=False)
-    if run.returncode:
-        raise Refused(run.stderr)
-    return run.stdout
-
-
-def text_of(chart: str, values: Values, release: str = "demo") -> str:
-    """What Helm prints."""
-    return _rendered(CHARTS / chart, json.dumps(values), release)
-
-
-def render(chart: str, values: Values, release: str = "demo") -> Objects:
-    """The objects of a release."""
-    # the quick one, where there is one
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [each for each in yaml.load_all(text_of(chart, values, release), Loader=loader) if each]
-
-
-def one(objects: Objects, kind: str) -> dict[str, Any]:
-    """The only object of that kind."""
-    (found,) = (each for each in objects if each["kind"] == kind)
-    return found
-
-
 def pod(objects: Objects) -> dict[str, Any]:
     """A node's Pod."""
     found: dict[str, Any] = one(objects, "StatefulSet")["spec"]["template"]["spec"]
@@ -157,15 +143,6 @@ def variables(of: Mapping[str, Any]) -> dict[str, str]:
 def arguments(of: Mapping[str, Any]) -> dict[str, str]:
     """A container's arguments of the form --name=value."""
     return dict(each.removeprefix("--").split("=", 1) for each in of["args"] if each.startswith("--") and "=" in each)
-
-
-def pod_specs(objects: Objects) -> Iterator[dict[str, Any]]:
-    """Of everything that becomes Pods."""
-    for each in objects:
-        if each["kind"] == "Pod":
-            yield each["spec"]
-        elif "template" in each.get("spec", {}):
-            yield each["spec"]["template"]["spec"]
 
 
 # --- what they render ---
@@ -221,34 +198,6 @@ def test_pods_are_restricted(chart: str, values: str) -> None:
         for each in all_containers(spec):
             assert each["securityContext"]["readOnlyRootFilesystem"] is True
             assert {"/tmp"} <= {mount["mountPath"] for mount in each["volumeMounts"]}
-
-
-def all_containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of a Pod."""
-    return [*spec["containers"], *spec.get("initContainers", [])]
-
-
-def not_restricted(spec: Mapping[str, Any]) -> Iterator[str]:
-    """What the standard forbids and a Pod does."""
-    own = spec.get("securityContext", {})
-    yield from (key for key in ("hostNetwork", "hostPID", "hostIPC", "hostUsers") if key in spec)
-    if own.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
-        yield "seccompProfile"
-    kinds = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-    for volume in spec.get("volumes", []):
-        if not set(volume) <= {"name"} | kinds:
-            yield f"volume {volume}"
-    for each in all_containers(spec):
-        context = {**own, **each["securityContext"]}
-        if context.get("runAsNonRoot") is not True or context.get("runAsUser") == 0:
-            yield f"{each['name']}: root"
-        if context.get("privileged") or context.get("allowPrivilegeEscalation") is not False:
-            yield f"{each['name']}: privileges"
-        capabilities = context.get("capabilities", {})
-        if capabilities.get("drop") != ["ALL"] or not set(capabilities.get("add", [])) <= {"NET_BIND_SERVICE"}:
-            yield f"{each['name']}: capabilities"
-        if any("hostPort" in port for port in each.get("ports", [])) or context.get("procMount"):
-            yield f"{each['name']}: hostPort or procMount"
 
 
 @each_chart
@@ -586,7 +535,7 @@ def test_sizes_are_computed_to_the_byte(computing: Path, texts: list[str], files
     data = [{"size": text, "files": files} for text in sizes] + [{"size": size, "files": 1} for size in sizes.values()]
     if not data:
         return
-    told = yaml.safe_load(_rendered(computing, json.dumps({"data": data}), "demo"))["told"]
+    told = yaml.safe_load(rendered(computing, json.dumps({"data": data}), "demo"))["told"]
 
     several, single = told[: len(sizes)], told[len(sizes) :]
     assert list(sizes.values()) == [largest for largest, _, _ in several] == [largest for largest, _, _ in single]
@@ -611,7 +560,7 @@ def test_rates_are_what_they_are_in_a_matrix(computing: Path, texts: list[str]) 
     if not rates:
         return
     links = [{"rate": text} for text in rates]
-    told = yaml.safe_load(_rendered(computing, json.dumps({"links": links}), "demo"))["told"]
+    told = yaml.safe_load(rendered(computing, json.dumps({"links": links}), "demo"))["told"]
 
     units = {"k": 10**3, "M": 10**6, "G": 10**9}
     bits = [int(each[:-1]) * units[each[-1]] if str(each)[-1] in units else each for each in map(_plain, told)]
@@ -657,22 +606,6 @@ def test_links_are_limited_both_ways(chart: str) -> None:
 # --- values ---
 
 
-@cache
-def schema(chart: str) -> dict[str, Any]:
-    """Of a chart's values."""
-    told: dict[str, Any] = json.loads((CHARTS / chart / "values.schema.json").read_text())
-    return told
-
-
-@cache
-def defaults(chart: str) -> Values:
-    """Of a chart."""
-    told: Values = yaml.safe_load((CHARTS / chart / "values.yaml").read_text())
-    return told
-
-
-Spot = tuple[str | int, ...]
-
 # Where other types are right too.
 ALSO: Mapping[str, tuple[type, ...]] = {
     "size": (int,),
@@ -681,24 +614,6 @@ ALSO: Mapping[str, tuple[type, ...]] = {
 OTHERS = ("no such thing", 7.5, 7, True, ["x"], {"x": "y"})
 # Texts that are right nowhere but in a variable's value, and numbers that are too small or too large everywhere.
 TEXTS, NUMBERS = ("a\tb", "{{ 1 }}", "-", "ä"), (-1, 10**18)
-
-
-def spots(values: Any, at: Spot = ()) -> Iterator[tuple[Spot, Any]]:
-    """Every place in some values, and what is there."""
-    yield at, values
-    inner = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
-    for key, each in inner:
-        yield from spots(each, (*at, key))
-
-
-def with_at(values: Values, at: Spot, new: Any) -> Values:
-    """The same values with another one at one place."""
-    changed = copy.deepcopy(values)
-    inner: Any = changed
-    for key in at[:-1]:
-        inner = inner[key]
-    inner[at[-1]] = new
-    return changed
 
 
 def wrongs(chart: str) -> Iterator[tuple[Values, str]]:
@@ -764,23 +679,12 @@ def test_every_wrong_value_is_refused(chart: str) -> None:
     """Unknown keys, other types, missing ones, numbers and texts out of range, at every place there is."""
     check = Draft7Validator(schema(chart))
     taken = [
-        f"{json.dumps(values)}: {key}"
-        for values, key in wrongs(chart)
-        if check.is_valid(_over(defaults(chart), values))
+        f"{json.dumps(values)}: {key}" for values, key in wrongs(chart) if check.is_valid(over(defaults(chart), values))
     ]
 
     assert [] == taken
     assert check.is_valid(defaults(chart))
     assert check.is_valid(full(chart))
-
-
-def _over(under: Values, over: Values) -> Values:
-    """Values the way that Helm puts them together."""
-    both = {**under, **over}
-    for key in under.keys() & over.keys():
-        if isinstance(under[key], dict) and isinstance(over[key], dict):
-            both[key] = _over(under[key], over[key])
-    return {key: value for key, value in both.items() if value is not None}
 
 
 @each_chart
@@ -906,15 +810,6 @@ def test_what_all_charts_share_is_the_same_in_each() -> None:
     assert [shared[0]] * len(NAMES) == shared
 
 
-def objects_of(part: Any) -> Iterator[dict[str, Any]]:
-    """Every schema of an object inside a schema."""
-    if isinstance(part, dict):
-        if part.get("type") == "object":
-            yield part
-        for each in part.values():
-            yield from objects_of(each)
-
-
 @pytest.mark.parametrize("chart", [*NAMES, "node"])
 def test_schemas_have_no_loophole(chart: str) -> None:
     """Every object says what it may have, and nothing else; what has a default cannot be taken away by a null."""
@@ -950,7 +845,7 @@ def test_readmes_are_up_to_date(tmp_path: Path) -> None:
     argv = [str(HELM_DOCS), "--template-files=./readme.gotmpl", "--template-files=README.md.gotmpl"]
     subprocess.run(argv, cwd=copied, capture_output=True, timeout=60, check=True)
 
-    for chart in (*NAMES, "node"):
+    for chart in (*NAMES, "node", "runner"):
         assert (CHARTS / chart / "README.md").read_text() == (copied / chart / "README.md").read_text()
 
 
@@ -977,7 +872,7 @@ def test_scenarios_are_what_they_are_called(chart: str, scenario: str) -> None:
 def test_charts_work_where_links_became_files(chart: str, tmp_path: Path) -> None:
     """As in the installed package: the library is inside each chart, and nothing is to be fetched first."""
     shutil.copytree(CHARTS / chart, tmp_path / chart)
-    copied = _rendered(tmp_path / chart, json.dumps(PLAIN), "demo")
+    copied = rendered(tmp_path / chart, json.dumps(PLAIN), "demo")
 
     assert (CHARTS / chart / "charts/node").resolve() == CHARTS / "node"
     assert not (tmp_path / chart / "charts/node").is_symlink()
@@ -991,14 +886,14 @@ def test_charts_can_be_packaged(chart: str, tmp_path: Path) -> None:
     subprocess.run(argv, capture_output=True, timeout=60, check=True)
     (package,) = tmp_path.iterdir()
 
-    assert text_of(chart, PLAIN) == _rendered(package, json.dumps(PLAIN), "demo")
+    assert text_of(chart, PLAIN) == rendered(package, json.dumps(PLAIN), "demo")
 
 
 def test_versions_go_together() -> None:
     """The charts are made for the library that they bring along."""
-    told = {name: yaml.safe_load((CHARTS / name / "Chart.yaml").read_text()) for name in (*NAMES, "node")}
+    told = {name: yaml.safe_load((CHARTS / name / "Chart.yaml").read_text()) for name in (*NAMES, "node", "runner")}
 
-    for name in NAMES:
+    for name in (*NAMES, "runner"):
         assert [{"name": "node", "version": told["node"]["version"], "repository": "file://../node"}] == told[name][
             "dependencies"
         ]

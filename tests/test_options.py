@@ -90,6 +90,15 @@ def test_swarms_of_this_machine_are_not_kept() -> None:
     assert read_options((kept | {"backend": "kubernetes"}).get).keep_clusters
 
 
+def test_the_way_to_a_cluster_is_part_of_the_command_that_repeats_a_run() -> None:
+    """This machine is the usual place and needs no word."""
+    asked = {"matrix": "smoke", "backend": "kubernetes", "agent-image": "me/agent:1"}
+    given = [(name, value) for name, value in read_options(asked.get).where if value]
+
+    assert [("--cb-backend", "kubernetes"), ("--cb-agent-image", "me/agent:1")] == given
+    assert [] == read_options({"matrix": "smoke"}.get).where
+
+
 def test_an_empty_value_is_none(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that is set to nothing, as some CI does, asks for nothing."""
     monkeypatch.setenv("CODEXBENCH_ROUNDS", "")

@@ -403,6 +403,55 @@ def test_nobody_there_is_an_agents_error(tmp_path: Path) -> None:
         assert f"echo at {url}: " in str(caught.value)
 
 
+# --- requests whose last word waits ---
+
+
+def test_a_request_waits_for_its_last_word(served: tuple[str, Verbs]) -> None:
+    """The other side has all but the body when ``ready`` is called, and does nothing before it has that too."""
+    url, _ = served
+    order: list[str] = []
+
+    def ready() -> None:
+        order.append("ready")
+        assert {"heard": {}} == call(url, "echo", token=TOKEN)
+
+    lines = list(stream(url, "count", {"to": 2}, token=TOKEN, ready=ready))
+
+    assert ["ready"] == order
+    assert [{"number": 0}, {"number": 1}] == lines
+
+
+def test_a_last_word_that_is_not_said_ends_the_request(url: str) -> None:
+    """What ``ready`` raises is raised, and nothing is done."""
+
+    def ready() -> None:
+        raise NotReady("the others are away")
+
+    with pytest.raises(NotReady, match="the others are away"):
+        next(stream(url, "count", {"to": 2}, token=TOKEN, ready=ready))
+
+
+def test_who_is_not_let_in_learns_it_after_the_last_word(url: str) -> None:
+    """The token is looked at when all is there."""
+    with pytest.raises(AgentError, match="token is missing or wrong"):
+        next(stream(url, "count", {"to": 2}, token="wrong", ready=lambda: None))
+
+
+def test_another_side_that_goes_before_it_is_ready_is_not_reached() -> None:
+    """It is told as lost, so that it can be asked again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def close() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+
+        threading.Thread(target=close, daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(Unreachable, match=r"closed the connection|ConnectionResetError"):
+            next(stream(address, "count", token=TOKEN, ready=lambda: pytest.fail("nobody is ready")))
+
+
 # --- answers that break off ---
 
 

@@ -26,6 +26,9 @@ AGAIN_S = 0.5
 Heard = Callable[[str, Message], None]
 """Called with the node's name and each line of a running transfer."""
 
+Ready = Callable[[], None]
+"""Called when an agent waits for no more than the word to begin."""
+
 Again = Callable[[], bool]
 """Whether it is of use to ask an agent again that was not reached: whether it may be the way to it that broke."""
 
@@ -60,9 +63,19 @@ class Node:
         return Published(Handle(**told["handle"]), told["seconds"])
 
     def download(
-        self, handle: Handle, size: int, sources: Sequence[Contact], position: int, deadline_s: float, heard: Heard
+        self,
+        handle: Handle,
+        size: int,
+        sources: Sequence[Contact],
+        position: int,
+        deadline_s: float,
+        heard: Heard,
+        ready: Ready | None = None,
     ) -> Download:
-        """Fetch the file: ends with the record of the transfer, also of one that failed."""
+        """Fetch the file: ends with the record of the transfer, also of one that failed.
+
+        ``ready`` is called, once, when the agent waits for no more than the word to begin.
+        """
         request = {
             "handle": {"id": handle.id, "ticket": handle.ticket},
             "size": size,
@@ -70,7 +83,7 @@ class Node:
             "position": position,
             "deadline_s": deadline_s,
         }
-        told = self._finish("fetch", request, lambda line: heard(self.name, line), deadline_s + SILENCE_S)
+        told = self._finish("fetch", request, lambda line: heard(self.name, line), deadline_s + SILENCE_S, ready)
         return Download(Transfer.from_json(told["transfer"]), told["digest"], told["path"], told["url"])
 
     def check(self, download: Download, size: int = 0) -> str | None:
@@ -136,8 +149,9 @@ class Node:
         request: Message | None = None,
         heard: Callable[[Message], None] = lambda line: None,
         deadline_s: float = VERB_S,
+        ready: Ready | None = None,
     ) -> Message:
-        return finish(self.url, verb, request or {}, self.token, heard, deadline_s, self._again)
+        return finish(self.url, verb, request or {}, self.token, heard, deadline_s, self._again, ready)
 
     def _call(self, verb: str) -> Message:
         patience = _Patience(self._again)
@@ -185,19 +199,37 @@ def finish(
     heard: Callable[[Message], None] = lambda line: None,
     deadline_s: float = VERB_S,
     again: Again | None = None,
+    ready: Ready | None = None,
 ) -> Message:
     """A long verb to its end: what came with ``done``.
 
-    With ``again``, an answer that breaks off is read on where it broke, and nothing is done twice.
+    With ``again``, an answer that breaks off is read on where it broke, and nothing is done twice. ``ready`` is called
+    once.
 
     Raises:
         AgentError: if it is not done in ``deadline_s`` seconds, or the agent is silent for 30 s.
     """
     end, patience = time.monotonic() + deadline_s, _Patience(again)
-    ticket, count = secrets.token_hex(8) if again else "", 0
+    ticket, count, waits = secrets.token_hex(8) if again else "", 0, ready
+
+    def begin() -> None:
+        nonlocal waits
+        then, waits = waits, None
+        if then is not None:
+            then()
+
     while True:
         try:
-            for line in stream(url, verb, dict(request), token=token, timeout_s=SILENCE_S, ticket=ticket, skip=count):
+            for line in stream(
+                url,
+                verb,
+                dict(request),
+                token=token,
+                timeout_s=SILENCE_S,
+                ticket=ticket,
+                skip=count,
+                ready=begin if waits else None,
+            ):
                 count += 1
                 patience.renew()
                 if "done" in line:

@@ -64,7 +64,7 @@ def _image(options: argparse.Namespace) -> None:
     config = Config(options.command, options.user, options.workdir, env)
     pip = [*options.pip, *(f"--requirement={file}" for file in options.requirements)]
     with timed("image"):
-        write_image(options.image, options.name, options.layer, config, pip)
+        write_image(options.image, options.name, options.layer, config, pip, options.wheel)
 
 
 def _stop(options: argparse.Namespace) -> None:
@@ -152,6 +152,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a file or folder",
     )
     command.add_argument("--pip", nargs="+", action="extend", default=[], metavar="WHAT", help="wheels or requirements")
+    command.add_argument(
+        "--wheel", nargs="+", action="extend", default=[], metavar="FILE", help="wheels without their dependencies"
+    )
     command.add_argument(
         "--requirements", action="append", default=[], type=Path, metavar="FILE", help="pip's --requirement"
     )

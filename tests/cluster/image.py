@@ -70,17 +70,26 @@ class Config:
             raise ValueError(f"user {self.user!r} is neither UID nor UID:GID; Pods with runAsNonRoot want numbers")
 
 
-def write_image(image: Path, name: str, layers: Sequence[Layer], config: Config, packages: Sequence[str] = ()) -> None:
+def write_image(
+    image: Path,
+    name: str,
+    layers: Sequence[Layer],
+    config: Config,
+    packages: Sequence[str] = (),
+    bare: Sequence[str] = (),
+) -> None:
     """The base with ``layers`` on top, and Python packages as ``pip install`` would be asked for them.
+
+    Those that are ``bare`` come without their dependencies.
 
     Raises:
         Failed: if the base is not built, or pip fails.
     """
     with tempfile.TemporaryDirectory(dir=image.parent, prefix=f".{image.name}.") as scratch:
         tars = [build.base().get() / "base.tar"]
-        if packages:
+        if packages or bare:
             folder = Path(scratch, "packages")
-            _install(packages, folder)
+            _install(packages, bare, folder)
             layers = [Layer(folder, PACKAGES), *layers]
         for number, layer in enumerate(layers):
             tars.append(_tar(layer, Path(scratch, f"{number}.tar")))
@@ -125,13 +134,16 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _install(packages: Sequence[str], folder: Path) -> None:
+def _install(packages: Sequence[str], bare: Sequence[str], folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     # Only wheels: pip insists on that when it installs for another Python than its own.
-    pip += ["--python-version", PYTHON, "--only-binary=:all:", "--target", str(folder), *packages]
-    run = subprocess.run(pip, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise Failed(f"pip could not install {' '.join(packages)}:\n{run.stderr.strip()}")
+    pip += ["--python-version", PYTHON, "--only-binary=:all:", "--target", str(folder)]
+    for what in (packages, ["--no-deps", *bare] if bare else ()):
+        if not what:
+            continue
+        run = subprocess.run([*pip, *what], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise Failed(f"pip could not install {' '.join(what)}:\n{run.stderr.strip()}")
     # Their shebangs are this machine's; `python3 -m` does the same.
     for script in (folder / "bin").glob("*"):
         script.unlink()
@@ -142,7 +154,8 @@ def _install(packages: Sequence[str], folder: Path) -> None:
     run = subprocess.run(inside, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if run.returncode:
         raise Failed(
-            f"some of {' '.join(packages)} could not be compiled:\n{(run.stdout + run.stderr).strip()[-2000:]}"
+            f"some of {' '.join([*packages, *bare])} could not be compiled:\n"
+            f"{(run.stdout + run.stderr).strip()[-2000:]}"
         )
 
 

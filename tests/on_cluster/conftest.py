@@ -1,4 +1,4 @@
-"""A cluster for the tests of this folder: the one that KUBECONFIG names, else one that is brought up and taken down."""
+"""Clusters for the tests of this folder: the one that KUBECONFIG names, else such as are brought up and taken down."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from pathlib import Path
 
 import codex_double
 import pytest
-from clusters import AGENT, KUBE, TESTS, Kube, Swarms
+from clusters import GIVEN, KUBE, NAMES, OURS, TESTS, Images, Kube, Machine, Swarms
 
-KUBO, DOUBLE = "localhost/kubo:test", "localhost/codex-double:test"
 USER = "10001:10001"
-# What the agent needs of the package's dependencies; pytest and Kubernetes are not among them.
-AGENTS_OWN = ("blake3", "cryptography", "libtorrent", "prometheus-client", "psutil")
+PACKAGES = "/usr/local/lib/python3.11/dist-packages"
 
 # Not even collected without being asked for: bringing a cluster up takes root, and some minutes the first time.
 if "CODEXBENCH_CLUSTER" not in os.environ:
@@ -25,74 +23,86 @@ if "CODEXBENCH_CLUSTER" not in os.environ:
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Images of the agent, of Kubo and of the double, for a cluster without a registry."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    """Images of the agent, of the runner, of Kubo and of the double: those that are given, else made here."""
+    if "KUBECONFIG" in OURS:
+        return Images(dict(part.split("=", 1) for part in os.environ.get(GIVEN, "").split(",") if part))
     folder = tmp_path_factory.mktemp("images")
-    wheel = folder / "wheel"
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(wheel),
-        str(TESTS.parent),
-    ]
-    subprocess.run(pip, check=True)
-    agent = folder / "agent.tar"
-    _image(agent, AGENT, "--pip", *AGENTS_OWN, "--layer", f"{_unpacked(next(wheel.iterdir()), folder)}:{PACKAGES}")
-    made = [agent]
+    wheel = _wheel(folder)
+    needs = str(TESTS.parent / "images" / "agent.requirements.txt")
+    made = {"agent": ["--requirements", needs, "--wheel", str(wheel)]}
+    if helm := shutil.which("helm"):
+        layer = f"{Path(helm).resolve()}:/usr/local/bin/helm"
+        made["runner"] = ["--pip", f"{wheel}[kubernetes]", "--layer", layer, "--env", "HOME=/tmp"]
     if kubo := shutil.which("ipfs"):
-        made.append(folder / "kubo.tar")
-        _image(made[-1], KUBO, "--layer", f"{Path(kubo).resolve()}:/usr/local/bin/ipfs")
-    made.append(folder / "double.tar")
-    programs = folder / "double"
+        made["kubo"] = ["--layer", f"{Path(kubo).resolve()}:/usr/local/bin/ipfs"]
+    made["double"] = _double(folder / "double")
+    names = {name: f"localhost/codexbench-{name}:test" for name in NAMES if name in made}
+    files = [folder / f"{name}.tar" for name in names]
+    for (name, arguments), file in zip(made.items(), files, strict=True):
+        subprocess.run([KUBE, "image", file, names[name], "--user", USER, *arguments], env=OURS, check=True)
+    return Images(names, files)
+
+
+def _wheel(folder: Path) -> Path:
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
+    subprocess.run([*pip, str(TESTS.parent)], check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def _double(programs: Path) -> list[str]:
+    """How to make an image that has the double under the names of both generations' programs."""
     for flavour in ("2025-12", "storage"):
         codex_double.install(programs, flavour)
     for program in programs.iterdir():  # in the image they are elsewhere
         text = re.sub(r"PYTHONPATH=\S+", f"PYTHONPATH={PACKAGES}", program.read_text())
         program.write_text(text.replace(sys.executable, "python3"))
     package = Path(codex_double.__file__).parent
-    _image(made[-1], DOUBLE, "--layer", f"{programs}:/usr/local/bin", "--layer", f"{package}:{PACKAGES}/codex_double")
-    return made
-
-
-PACKAGES = "/usr/local/lib/python3.11/dist-packages"
-
-
-def _unpacked(wheel: Path, folder: Path) -> Path:
-    """The wheel's files: its dependencies are not the agent's."""
-    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, folder / "package"], check=True)
-    return folder / "package"
-
-
-def _image(path: Path, name: str, *arguments: str) -> None:
-    subprocess.run([KUBE, "image", path, name, "--user", USER, *arguments], check=True)
+    return ["--layer", f"{programs}:/usr/local/bin", "--layer", f"{package}:{PACKAGES}/codex_double"]
 
 
 @pytest.fixture(scope="session")
-def kube(images: list[Path]) -> Iterator[Kube]:
-    """The cluster."""
-    if given := os.environ.get("KUBECONFIG"):
-        yield Kube({**os.environ, "KUBECONFIG": given}, ours=False)
-        return
-    subprocess.run([KUBE, "down"], check=True)  # what a killed run may have left
-    done = subprocess.run([KUBE, "up", *images], stdout=subprocess.PIPE, text=True, check=True)
-    told = re.search(r"export KUBECONFIG=(\S+) PATH=(\S+):\$PATH", done.stdout)
-    assert told is not None, done.stdout
+def machine(images: Images) -> Iterator[Machine]:
+    """This machine, for clusters that are brought up here."""
+    here = Machine(images)
     try:
-        yield Kube({**os.environ, "KUBECONFIG": told[1], "PATH": f"{told[2]}:{os.environ['PATH']}"}, ours=True)
+        yield here
     finally:
-        subprocess.run([KUBE, "down"], check=True)
+        here.down()
 
 
 @pytest.fixture
-def swarms(kube: Kube, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Swarms:
+def kube(request: pytest.FixtureRequest, images: Images) -> Kube:
+    """A cluster, of one node where it is ours."""
+    if given := OURS.get("KUBECONFIG"):
+        return Kube({**OURS, "KUBECONFIG": given}, ours=False, images=images)
+    return _brought_up(request)
+
+
+@pytest.fixture
+def own_kube(request: pytest.FixtureRequest) -> Kube:
+    """One that is brought up as the test's mark ``up(...)`` says, with ``kube up``."""
+    if "KUBECONFIG" in OURS:
+        pytest.skip("it takes a cluster of a certain kind, and KUBECONFIG gives one")
+    return _brought_up(request)
+
+
+def _brought_up(request: pytest.FixtureRequest) -> Kube:
+    here: Machine = request.getfixturevalue("machine")
+    mark = request.node.get_closest_marker("up")
+    return here.with_(*(mark.args if mark else ()))
+
+
+@pytest.fixture
+def swarms(request: pytest.FixtureRequest, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Swarms:
     """A folder in which the benchmarks run on the cluster."""
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    for name, text in kube.env.items():
-        monkeypatch.setenv(name, text)
-    return Swarms(pytester, kube)
+    found: Kube = request.getfixturevalue("own_kube" if request.node.get_closest_marker("up") else "kube")
+    for name in ("KUBECONFIG", "PATH"):
+        monkeypatch.setenv(name, found.env[name])
+    return Swarms(pytester, found)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The mark that chooses a cluster."""
+    config.addinivalue_line("markers", "up(*arguments): the cluster that `kube up` makes with these arguments")

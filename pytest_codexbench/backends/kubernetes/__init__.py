@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_codexbench import __version__
-from pytest_codexbench.agent.client import Again, Download, Heard, Node, finish
+from pytest_codexbench.agent.client import Again, Download, Heard, Node, Ready, finish
 from pytest_codexbench.backends import Cluster, Room
 from pytest_codexbench.backends.kubernetes.api import TIMEOUTS, Api
 from pytest_codexbench.backends.kubernetes.forward import forwarded
@@ -212,10 +212,17 @@ class PodNode(Node):
         return partial(self.pods.same, self.pod)
 
     def download(
-        self, handle: Handle, size: int, sources: Sequence[Contact], position: int, deadline_s: float, heard: Heard
+        self,
+        handle: Handle,
+        size: int,
+        sources: Sequence[Contact],
+        position: int,
+        deadline_s: float,
+        heard: Heard,
+        ready: Ready | None = None,
     ) -> Download:
         """As every node's; a transfer that failed brings the end of the container's log."""
-        got = super().download(handle, size, sources, position, deadline_s, heard)
+        got = super().download(handle, size, sources, position, deadline_s, heard, ready)
         if got.transfer.error is None:
             return got
         return replace(got, transfer=replace(got.transfer, log_tail=self.pods.tail(self.name)))

@@ -1,0 +1,135 @@
+"""What becomes of a run on Kubernetes when something breaks: it is told, nothing recorded is lost, nothing is left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from clusters import Kube, Swarms
+
+# A download takes ten seconds, so that there is a middle to be hit.
+SLOW = 'shapes = [[3, 1]]\nsizes = ["25MB"]\nrounds = 2\nlinks = ["20mbit"]\n[systems.http]\n'
+CELL = ("-k", "n03")
+
+
+def clean(kube: Kube, *arguments: str) -> str:
+    """What ``codexbench clean`` prints."""
+    argv = [sys.executable, "-m", "pytest_codexbench.cli", "clean", "--kubernetes", *arguments]
+    return subprocess.run(argv, env=kube.env, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_pod_that_is_deleted_fails_its_round_by_name(swarms: Swarms) -> None:
+    """The next round has a fresh swarm."""
+    with swarms.running(SLOW, *CELL) as run:
+        run.until_downloading()
+        victim = run.leecher()
+        swarms.kube.kubectl("delete", "pod", "-n", swarms.kube.swarm(), victim, "--wait=false")
+        status = run.wait()
+
+    first, second = swarms.rounds()
+    assert 1 == status
+    assert not first.success
+    assert victim in (first.error or "")
+    assert second.success
+    assert [] == swarms.kube.left()
+
+
+def test_a_container_that_is_started_again_fails_its_round_by_name(swarms: Swarms) -> None:
+    """Also that of a node which nobody fetches from any more: what it had is lost to the round."""
+    with swarms.running(SLOW, *CELL) as run:
+        run.until_downloading()
+        victim = run.leecher()
+        kill = ["exec", "-n", swarms.kube.swarm(), victim, "-c", "agent", "--", "python3", "-c"]
+        # the node's program is the one process that is neither the agent nor the Pod's own
+        end = "import os, psutil; [p.kill() for p in psutil.process_iter() if '--become' in p.cmdline() or "
+        end += "'pytest_codexbench.nodes.http' in p.cmdline()]"
+        swarms.kube.kubectl(*kill, end)
+        status = run.wait()
+
+    first, second = swarms.rounds()
+    assert 1 == status
+    assert not first.success
+    assert f"the container node of {victim} was started again" in (first.error or "")
+    assert second.success
+    assert [] == swarms.kube.left()
+
+
+def test_the_api_server_may_be_away_for_ten_seconds(swarms: Swarms) -> None:
+    """In the middle of a round: agents measure on, and are asked again when the way to them is back."""
+    with swarms.running(SLOW, *CELL) as run:
+        run.until_downloading()
+        swarms.kube.kube("stop", "api")
+        time.sleep(10)
+        swarms.kube.kube("start", "api")
+        status = run.wait()
+
+    assert 0 == status, run.output
+    assert [True, True] == [round_.success for round_ in swarms.rounds()]
+    assert [] == swarms.kube.left()
+
+
+def test_what_a_killed_run_left_is_removed(swarms: Swarms) -> None:
+    """By ``codexbench clean``, which leaves what a living run has, or by the next run; and that goes on with it."""
+    with swarms.running(SLOW, *CELL) as run:
+        run.until_downloading(index=1)
+        space = swarms.kube.swarm()
+        assert f"left namespace {space}: run " in clean(swarms.kube)
+        run.kill()
+    recorded = [round_.index for round_ in swarms.rounds()]
+    left = swarms.kube.left()
+    cleaned = clean(swarms.kube)
+
+    assert [0] == recorded
+    assert f"namespace/{space}" in left
+    assert f"removed namespace {space}" in cleaned
+    assert [] == swarms.kube.left()
+
+    with swarms.running(SLOW, *CELL, "--cb-resume") as run:
+        run.until_downloading(index=1)
+        run.kill()
+    assert [] != swarms.kube.left()
+
+    with swarms.running(SLOW, *CELL, "--cb-resume") as run:
+        status = run.wait()
+
+    assert 0 == status, run.output
+    assert "removed what a killed run left in the cluster" in run.output
+    assert [0, 1] == [round_.index for round_ in swarms.rounds()]
+    assert [] == swarms.kube.left()
+
+
+@pytest.mark.timeout(600)
+def test_a_namespace_that_does_not_go_is_told_with_what_holds_it(swarms: Swarms) -> None:
+    """The run's results are there; once it can go, ``codexbench clean`` removes it."""
+    held = 'shapes = [[2, 1]]\nsizes = ["1MB"]\nrounds = 1\n[systems.http]\n'
+    with swarms.running(held, "-k", "n02") as run:
+        run.until("a swarm was there", lambda: bool(swarms.kube.left()))
+        run.until("its namespace was", lambda: any("namespace" in name for name in swarms.kube.left()))
+        space = swarms.kube.swarm()
+        finalizer = '{"metadata":{"finalizers":["codexbench.test/held"]}}'
+        swarms.kube.kubectl("create", "configmap", "held", "-n", space)
+        swarms.kube.kubectl("patch", "configmap", "held", "-n", space, "-p", finalizer)
+        status = run.wait()
+
+    assert 1 == status
+    assert f"namespace {space} was not gone within 180 s" in run.output
+    assert "codexbench.test/held in 1 resource instances" in run.output
+    assert [True] == [round_.success for round_ in swarms.rounds()]
+
+    swarms.kube.kubectl("patch", "configmap", "held", "-n", space, "-p", '{"metadata":{"finalizers":[]}}')
+    clean(swarms.kube)
+    assert [] == swarms.kube.left()
+
+
+def test_swarms_that_are_kept_stay_until_they_are_cleaned(swarms: Swarms) -> None:
+    """To look at: neither the next run nor ``clean`` takes them, but ``clean --all``."""
+    kept = 'shapes = [[2, 1]]\nsizes = ["1MB"]\nrounds = 1\n[systems.http]\n'
+    run = swarms.run(kept, "-k", "n02", "--cb-keep-clusters")
+    run.assert_outcomes(passed=1, deselected=1)
+    space = swarms.kube.swarm()
+
+    assert f"left namespace {space}: kept on purpose by run " in clean(swarms.kube)
+    assert f"removed namespace {space}" in clean(swarms.kube, "--all")
+    assert [] == swarms.kube.left()
