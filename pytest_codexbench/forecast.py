@@ -11,6 +11,7 @@ from pytest_codexbench.matrix import Cell, size_text
 from pytest_codexbench.metrics import of_round
 from pytest_codexbench.plan import Cost, Needs, cost
 from pytest_codexbench.records import JOURNAL, Round, read_journal
+from pytest_codexbench.systems import find
 
 RUNS_READ = 5
 CLUSTER_S = 4.0
@@ -57,13 +58,17 @@ def _good(stories: Iterable[Sequence[Round]]) -> Iterator[Round]:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """All of a plan: bytes moved, the most bytes of disk and memory at one time, seconds."""
+    """All of a plan: bytes moved, the most bytes of disk and memory at one time, seconds.
+
+    ``programs`` are the nodes and services that are up together at the most: the Pods of a cluster.
+    """
 
     cells: int
     rounds: int
     moved: int
     disk: int
     memory: int
+    programs: int
     seconds: float
     skipped: Mapping[str, int]
 
@@ -89,19 +94,22 @@ def forecast(
         rounds=rounds * len(costs),
         moved=rounds * sum(each.moved for each in costs.values()),
         disk=max((each.disk for each in costs.values()), default=0),
-        memory=max((_memory_beside(cell, costs) for cell in costs), default=0),
+        memory=max((sum(costs[one].memory for one in _beside(cell, costs)) for cell in costs), default=0),
+        programs=max((sum(map(_programs, _beside(cell, costs))) for cell in costs), default=0),
         seconds=rounds * sum(each.seconds for each in costs.values()) + CLUSTER_S * len(clusters),
         skipped=skipped,
     )
 
 
-def _memory_beside(cell: Cell, costs: Mapping[Cell, Cost]) -> int:
-    """The memory of all clusters that are up together with that of ``cell``: one a variant."""
+def _beside(cell: Cell, costs: Mapping[Cell, Cost]) -> list[Cell]:
+    """One cell of each cluster that is up together with that of ``cell``: one a variant."""
     size = cell.shape.nodes, cell.shape.link
-    beside = {
-        other.shape: cost.memory for other, cost in costs.items() if (other.shape.nodes, other.shape.link) == size
-    }
-    return sum(beside.values())
+    return list({other.shape: other for other in costs if (other.shape.nodes, other.shape.link) == size}.values())
+
+
+def _programs(cell: Cell) -> int:
+    variant = cell.shape.variant
+    return cell.shape.nodes + len(find(variant.system).services(variant))
 
 
 def duration_text(seconds: float) -> str:

@@ -91,6 +91,12 @@ class Kube:
         return name
 
 
+def split(image: str) -> dict[str, str]:
+    """An image as the charts' values have it."""
+    repository, _, tag = image.rpartition(":")
+    return {"repository": repository, "tag": tag}
+
+
 class Machine:
     """The cluster that this machine runs: one at a time, brought up as a test wants it, taken down at the end."""
 

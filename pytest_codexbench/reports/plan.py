@@ -23,6 +23,8 @@ def plan_lines(told: Forecast, cells: Sequence[Cell], plan: Plan, known: Experie
     yield f"  bytes       {bytes_text(told.moved)} over the links"
     yield f"  disk        {bytes_text(told.disk)} at the most at one time; {bytes_text(room.disk)} free in {room.where}"
     yield f"  memory      {bytes_text(told.memory)} at the most at one time; {bytes_text(room.memory)} free"
+    if plan.backend == "kubernetes":
+        yield f"  Pods        {told.programs} at the most at one time"
     basis = "the rates of earlier runs here" if known.mb_per_s else "built-in rates: a run of smoke tells better ones"
     yield f"  time        about {duration_text(told.seconds)}, by {basis}"
     for why, count in told.skipped.items():

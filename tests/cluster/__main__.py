@@ -43,6 +43,10 @@ def _build(_: argparse.Namespace) -> None:
     build()
 
 
+def _programs(_: argparse.Namespace) -> None:
+    sys.stdout.write(f"{programs().get()}\n")
+
+
 def _up(options: argparse.Namespace) -> None:
     with timed("up"), alone(LOCK, "up"):
         kubeconfig = up(options.nodes, options.images, options.kubeconfig, options.usual_burst)
@@ -107,6 +111,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("build", help="make what a cluster is made of, once: some ten minutes")
     command.set_defaults(act=_build)
+
+    command = commands.add_parser("programs", help="say where kubectl and helm are, once they are built")
+    command.set_defaults(act=_programs)
 
     command = commands.add_parser("up", help="bring a cluster up")
     command.add_argument("-n", "--nodes", type=int, default=1, metavar="N", help="how many nodes it has (default: 1)")

@@ -124,12 +124,26 @@ def test_a_namespace_that_does_not_go_is_told_with_what_holds_it(swarms: Swarms)
 
 
 def test_swarms_that_are_kept_stay_until_they_are_cleaned(swarms: Swarms) -> None:
-    """To look at: neither the next run nor ``clean`` takes them, but ``clean --all``."""
+    """To look at: neither the next run nor ``clean`` takes them, but ``clean --all``. Their pull secrets came along."""
     kept = 'shapes = [[2, 1]]\nsizes = ["1MB"]\nrounds = 1\n[systems.http]\n'
-    run = swarms.run(kept, "-k", "n02", "--cb-keep-clusters")
-    run.assert_outcomes(passed=1, deselected=1)
+    login = ["--docker-server=registry.example", "--docker-username=me", "--docker-password=secret"]
+    swarms.kube.kubectl("create", "secret", "docker-registry", "mine", "-n", "default", *login)
+    (swarms.pytester.path / "pull.yaml").write_text("imagePullSecrets: [{name: mine}]\n")
+    try:
+        run = swarms.run(kept, "-k", "n02", "--cb-keep-clusters", "--cb-values=pull.yaml")
+        without = swarms.run(kept, "-k", "n02", "--cb-values=other.yaml")
+        (swarms.pytester.path / "other.yaml").write_text("imagePullSecrets: [{name: other}]\n")
+        missing = swarms.run(kept, "-k", "n02", "--cb-values=other.yaml")
+    finally:
+        swarms.kube.kubectl("delete", "secret", "mine", "-n", "default")
     space = swarms.kube.swarm()
+    read = ("-n", space, "-o", "jsonpath={.spec.imagePullSecrets[*].name}")
 
+    run.assert_outcomes(passed=1, deselected=1)
+    assert "mine" == swarms.kube.kubectl("get", "pod", "n-1", *read)
+    assert "secret/mine\n" == swarms.kube.kubectl("get", "secret", "mine", "-n", space, "-o", "name")
+    without.stderr.fnmatch_lines(["*--cb-values=other.yaml: no such file*"])
+    missing.stdout.fnmatch_lines(["*imagePullSecrets: there is no Secret 'other' in namespace default to copy*"])
     assert f"left namespace {space}: kept on purpose by run " in clean(swarms.kube)
     assert f"removed namespace {space}" in clean(swarms.kube, "--all")
     assert [] == swarms.kube.left()

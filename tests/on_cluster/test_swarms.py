@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from clusters import Swarms
+from clusters import TESTS, Swarms, split
 
 from pytest_codexbench.experiment import carried_mb_s
 from pytest_codexbench.metrics import of_round
@@ -71,3 +73,29 @@ def test_an_image_that_does_not_exist_is_told(swarms: Swarms) -> None:
     run.assert_outcomes(errors=1, deselected=1)
     run.stdout.fnmatch_lines(["*n-? is Pending: node *ErrImagePull*"])
     assert [] == swarms.kube.left()
+
+
+@pytest.mark.parametrize("chart", ["bittorrent", "codex", "http", "ipfs"])
+def test_a_release_alone_is_a_swarm(swarms: Swarms, chart: str) -> None:
+    """``helm install`` with a scenario, and nothing else: its own test spreads a file, and all of it goes again."""
+    kube, space = swarms.kube, "demo"
+    values: dict[str, object] = {"agent": {"image": split(kube.images["agent"])}}
+    if image := {"codex": "double", "ipfs": "kubo"}.get(chart):
+        values["image"] = split(kube.images[image])
+    (swarms.pytester.path / "images.json").write_text(json.dumps(values))
+    charts = TESTS.parent / "charts"
+    given = ["-f", str(charts / "scenarios" / "n04-s02-50MB.yaml"), "-f", str(swarms.pytester.path / "images.json")]
+    kube.kubectl("create", "namespace", space)
+    try:
+        kube.kubectl("label", "namespace", space, "pod-security.kubernetes.io/enforce=restricted")
+        kube.helm("install", "demo", str(charts / chart), "-n", space, *given)
+        tested = kube.helm("test", "demo", "-n", space, "--timeout=4m")
+        pods = kube.kubectl("get", "pods", "-n", space, "-l", "app.kubernetes.io/component=node", "-o", "name").split()
+        kube.helm("uninstall", "demo", "-n", space, "--wait")
+        left = kube.kubectl("get", "pods,services,secrets,statefulsets,deployments,pvc", "-n", space, "-o", "name")
+    finally:
+        kube.kubectl("delete", "namespace", space)
+
+    assert "Succeeded" in tested
+    assert [f"pod/demo-{index}" for index in range(4)] == sorted(pods)
+    assert "" == left

@@ -12,7 +12,7 @@ Look at it:
   kubectl {{ $in }} logs {{ $name }}-0 -c agent
 
 See it work (a small file goes from one node to all others):
-  helm {{ $in }} test {{ .Release.Name }} --logs
+  helm {{ $in }} test {{ .Release.Name }}
 
 Ask an agent, here for its health ("runs" turns true when the verb "start" has found the node's program):
   kubectl {{ $in }} port-forward {{ $name }}-0 7070 &

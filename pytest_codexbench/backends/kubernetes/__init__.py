@@ -19,7 +19,7 @@ from pytest_codexbench.agent.client import Again, Download, Heard, Node, Ready, 
 from pytest_codexbench.backends import Cluster, Room
 from pytest_codexbench.backends.kubernetes.api import TIMEOUTS, Api
 from pytest_codexbench.backends.kubernetes.forward import forwarded
-from pytest_codexbench.backends.kubernetes.namespaces import namespace, sweep_before
+from pytest_codexbench.backends.kubernetes.namespaces import copy_secrets, namespace, sweep_before
 from pytest_codexbench.backends.kubernetes.owners import OWNER, RUN, Register
 from pytest_codexbench.backends.kubernetes.pods import Pod, Pods, incidents
 from pytest_codexbench.backends.kubernetes.release import Helm, chart_of
@@ -138,12 +138,14 @@ class Kubernetes:
             name = f"codexbench-{secrets.token_hex(4)}-{_label(str(shape))}"[:63].rstrip("-.")
             labels = {RUN: _label(self.run), CELL: _label(str(shape)), OWNER: owner}
             space = stack.enter_context(namespace(self._api, name, labels, keep))
+            values = self._values(shape, largest, token)
+            copy_secrets(self._api, [one["name"] for one in values.get("imagePullSecrets", ())], space)
             pods = Pods(self._api, space, RELEASE)
             if keep:
                 say(f"{shape}: stays in namespace {space} when the run ends")
             else:
                 stack.callback(self._helm.uninstall, RELEASE, space)
-            self._helm.install(RELEASE, chart, space, self._values(shape, largest, token))
+            self._helm.install(RELEASE, chart, space, values)
             stack.callback(pods.keep_logs, self.logs / str(shape))
             up = pods.ready(shape.nodes, PODS_S, lambda text: say(f"{shape}: {text}"))
             urls = [stack.enter_context(self._reached(pod, space)) for pod in up]
@@ -188,8 +190,7 @@ class Kubernetes:
         def opened() -> socket.socket:
             from kubernetes.stream import portforward
 
-            # a client of its own: opening a stream changes the client it is opened with
-            connection = Api(self.wishes.context).core.connect_get_namespaced_pod_portforward
+            connection = self._api.for_a_stream().connect_get_namespaced_pod_portforward
             stream: socket.socket = portforward(connection, name, namespace, ports=str(AGENT_PORT)).socket(AGENT_PORT)
             return stream
 

@@ -69,6 +69,12 @@ class Api:
 
         return client.CoreV1Api(self._client())
 
+    def for_a_stream(self) -> CoreV1Api:
+        """The same, by a client of its own: opening a stream changes the client it is opened with."""
+        from kubernetes import client
+
+        return client.CoreV1Api(client.ApiClient(self._configuration))
+
     @property
     def leases(self) -> CoordinationV1Api:
         """Who holds what."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pytest_codexbench.backends.kubernetes.api import TIMEOUTS, Api
 from pytest_codexbench.backends.kubernetes.owners import (
+    COMMON,
     DEAD_S,
     MANAGED,
     OURS,
@@ -51,6 +53,34 @@ def _make(api: Api, body: Any) -> None:
     api.core.create_namespace(body, _request_timeout=TIMEOUTS)
 
 
+def copy_secrets(api: Api, names: Iterable[str], name: str) -> None:
+    """Copy the Secrets that images are pulled with into a namespace, from the one that is common to all runs.
+
+    Raises:
+        NotReady: if one is not there.
+    """
+    for secret in names:
+        found: Any = api.ask(
+            f"Secret {secret}",
+            partial(_read_secret, api, secret),
+            absent=lambda: None,
+        )
+        if found is None:
+            raise NotReady(f"imagePullSecrets: there is no Secret {secret!r} in namespace {COMMON} to copy")
+        api.ask(f"Secret {secret} in {name}", partial(_write_secret, api, found, name), conflict=lambda: None)
+
+
+def _read_secret(api: Api, secret: str) -> Any:
+    return api.core.read_namespaced_secret(secret, COMMON, _request_timeout=TIMEOUTS)
+
+
+def _write_secret(api: Api, found: Any, name: str) -> None:
+    from kubernetes.client import V1ObjectMeta, V1Secret
+
+    body = V1Secret(metadata=V1ObjectMeta(name=found.metadata.name), type=found.type, data=found.data)
+    api.core.create_namespaced_secret(name, body, _request_timeout=TIMEOUTS)
+
+
 def remove(api: Api, names: Sequence[str]) -> None:
     """Delete namespaces and wait until they are gone.
 
@@ -60,7 +90,7 @@ def remove(api: Api, names: Sequence[str]) -> None:
     for name in names:
         api.ask(
             f"deletion of namespace {name}",
-            lambda name=name: _delete(api, name),  # type: ignore[misc]  # the default binds the loop's name
+            partial(_delete, api, name),
             absent=lambda: None,
             conflict=lambda: None,  # it is being deleted
         )
@@ -106,7 +136,7 @@ def strike_off(api: Api, name: str) -> None:
         if pod.spec.node_name and pod.spec.node_name not in up:
             api.ask(
                 f"Pod {pod.metadata.name} of {name}",
-                lambda pod=pod: _strike(api, pod, at_once),  # type: ignore[misc]  # the default binds the loop's Pod
+                partial(_strike, api, pod, at_once),
                 absent=lambda: None,
             )
 
