@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,13 +35,13 @@ class Counting:
 def way(folder: Path, port: int, lengths: list[int]) -> Iterator[str]:
     """A socket that leads to a port; each of its connections breaks after so many bytes, later ones do not."""
 
-    def opened() -> socket.socket:
+    def opened() -> closing[socket.socket]:
         there = socket.create_connection(("127.0.0.1", port))
         if not lengths:
-            return there
+            return closing(there)
         near, far = socket.socketpair()
         threading.Thread(target=cut, args=(there, far, lengths.pop(0)), daemon=True).start()
-        return near
+        return closing(near)
 
     def cut(there: socket.socket, far: socket.socket, length: int) -> None:
         with there, far:

@@ -266,7 +266,7 @@ def _asked(path: Path, text: bytes) -> bytes:
 def test_a_port_is_forwarded_a_stream_for_each_connection(tmp_path: Path, echo: int) -> None:
     """Bytes go both ways, several connections do not mix, and at the end nothing listens any more."""
     path = tmp_path / "s"
-    with forwarded(path, lambda: socket.create_connection(("127.0.0.1", echo))) as url:
+    with forwarded(path, lambda: closing(socket.create_connection(("127.0.0.1", echo)))) as url:
         answers = [_asked(path, text) for text in (b"one", b"two")]
 
     assert f"unix:{path}" == url
@@ -278,11 +278,11 @@ def test_a_stream_that_cannot_be_opened_breaks_the_connection_alone(tmp_path: Pa
     """Whoever asked sees it; the next one is served."""
     opened = iter([None, echo])
 
-    def open_stream() -> socket.socket:
+    def open_stream() -> closing[socket.socket]:
         port = next(opened)
         if port is None:
             raise RuntimeError("the API server is away")
-        return socket.create_connection(("127.0.0.1", port))
+        return closing(socket.create_connection(("127.0.0.1", port)))
 
     with forwarded(tmp_path / "s", open_stream):
         assert b"" == _asked(tmp_path / "s", b"one")

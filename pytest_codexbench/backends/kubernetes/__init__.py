@@ -7,8 +7,9 @@ import re
 import secrets
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -33,6 +34,7 @@ AGENT_PORT = 7070
 # Settings of a variant that are the chart's own values, or mean nothing in a Pod.
 NOT_FOR_AGENTS = ("bin", "image", "generation")
 PODS_S, NODE_S = 600.0, 120.0
+STREAM_END_S = 1.0
 # The Pods are n-0, n-1, ...
 RELEASE = "n"
 CELL = "codexbench/cell"
@@ -185,20 +187,28 @@ class Kubernetes:
         if self._api.inside:
             yield f"http://{pod.address}:{AGENT_PORT}"
             return
-        name = pod.name
-
-        def opened() -> socket.socket:
-            from kubernetes.stream import portforward
-
-            connection = self._api.for_a_stream().connect_get_namespaced_pod_portforward
-            stream: socket.socket = portforward(connection, name, namespace, ports=str(AGENT_PORT)).socket(AGENT_PORT)
-            return stream
-
         with (
             tempfile.TemporaryDirectory(prefix="codexbench-kube-") as folder,
-            forwarded(Path(folder) / "agent.sock", opened) as url,
+            forwarded(Path(folder) / "agent.sock", partial(self._stream, pod.name, namespace)) as url,
         ):
             yield url
+
+    @contextmanager
+    def _stream(self, pod: str, namespace: str) -> Iterator[socket.socket]:
+        """A stream to a Pod's agent."""
+        from kubernetes.stream import portforward
+
+        connect = self._api.for_a_stream().connect_get_namespaced_pod_portforward
+        forward = portforward(connect, pod, namespace, ports=str(AGENT_PORT))
+        try:
+            with closing(forward.socket(AGENT_PORT)) as stream:
+                yield stream
+        finally:
+            # a thread of the client's ends what was closed here, but not what was lost
+            end = time.monotonic() + STREAM_END_S
+            while forward.connected and time.monotonic() < end:
+                time.sleep(0.01)
+            forward.websocket.shutdown()
 
 
 @dataclass(frozen=True)

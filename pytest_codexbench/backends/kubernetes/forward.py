@@ -6,14 +6,14 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 PIECE = 1 << 16
 QUIET_S = 600.0
 
-Open = Callable[[], socket.socket]
-"""Opens one stream to the Pod; raises whatever the cluster's client raises."""
+Open = Callable[[], AbstractContextManager[socket.socket]]
+"""One stream to the Pod, open inside the block; raises whatever the cluster's client raises."""
 
 
 @contextmanager
@@ -47,11 +47,10 @@ def _accept(listener: socket.socket, open_stream: Open) -> None:
 def _join(here: socket.socket, open_stream: Open) -> None:
     with closing(here):
         try:
-            there = open_stream()
+            with open_stream() as there:
+                _pass_on(here, there)
         except Exception:  # noqa: BLE001 - the client's errors are of many kinds; the caller sees a closed connection
             return
-        with closing(there):
-            _pass_on(here, there)
 
 
 def _pass_on(here: socket.socket, there: socket.socket) -> None:
