@@ -186,6 +186,12 @@ class Summary:
         """The metric that cells of its kind are compared by."""
         return HEADLINE[self.cell.kind]
 
+    @property
+    def drifts(self) -> bool:
+        """Whether times grow or shrink with the round's index; of fewer rounds than give an interval it is chance."""
+        enough = self.intervals[self.headline].level is not None
+        return enough and self.drift is not None and abs(self.drift) > MOST_DRIFT
+
     def centre(self, metric: str) -> float | None:
         """The median of one metric; None if it was not measured."""
         interval = self.intervals.get(metric)
