@@ -25,7 +25,7 @@ def document(match: Match) -> str:
     if match.differences:
         lines += ["", "| where they differ | A | B |", "| --- | --- | --- |"]
         lines += [_row([escaped(text) for text in (one.what, one.reference, one.subject)]) for one in match.differences]
-    return "\n".join([*lines, "", *(f"*{escaped(note)}*  " for note in notes(match))]) + "\n"
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in notes(match))]) + "\n"
 
 
 def _texts(contrast: Contrast, match: Match) -> list[str]:
