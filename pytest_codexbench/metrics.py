@@ -18,6 +18,7 @@ PERCENTS = {"t50_s": 50, "t90_s": 90, "t100_s": 100}
 HEADLINE = {"download": "t100_s", "upload": "publish_s"}
 """What cells of each kind are compared by."""
 MORE_IS_BETTER = frozenset({"download_mb_s", "upload_mb_s", "efficiency", "fairness"})
+SPEEDS = {"download_mb_s": "t100_s", "upload_mb_s": "publish_s"}
 UNITS = (("mb_s", "MB/s"), ("_s", "s"), ("_bytes", "B"))
 
 Figures = Mapping[str, float | None]
@@ -212,6 +213,9 @@ def summarise(rounds: Sequence[Round]) -> Summary:
         values = [value for each in figures if (value := each.get(name)) is not None]
         if values:
             intervals[name] = median_interval(values)
+    for name, seconds in SPEEDS.items():
+        if name in intervals:
+            intervals[name] = _speed(cell.size, intervals[seconds])
     succeeded = sum(round_.success for round_ in ordered)
     headline = [each[HEADLINE[cell.kind]] or 0.0 for each in figures]
     return Summary(
@@ -224,6 +228,12 @@ def summarise(rounds: Sequence[Round]) -> Summary:
         drift=spearman([round_.index for round_ in ordered], headline),
         failures=tuple(f"round {round_.index}: {round_.failure}" for round_ in ordered if round_.failure),
     )
+
+
+def _speed(size: int, seconds: Interval) -> Interval:
+    """The speed of a cell comes from its times: of an even count a median of speeds would be another one."""
+    middle, low, high = (size / value / 1e6 for value in (seconds.median, seconds.high, seconds.low))
+    return Interval(middle, low, high, seconds.level, seconds.count)
 
 
 def by_cell(rounds: Iterable[Round]) -> dict[Cell, list[Round]]:

@@ -412,6 +412,17 @@ def test_a_view_that_a_system_does_not_tell_is_not_said_to_be_unreached() -> Non
     assert summary.centre("contiguous.t50_s") is None
 
 
+def test_the_speed_of_a_cell_comes_from_its_times() -> None:
+    """The file over the median time: 100 MB in 10 and 30 s are 5 MB/s, and not the mean of 10 and 3.3."""
+    speed = summarise(rounds(10.0, 30.0)).intervals["download_mb_s"]
+    never = summarise(rounds(10.0, INF)).intervals["download_mb_s"]
+    publish = summarise([published(publish_s=float(seconds), index=seconds) for seconds in (1, 3)])
+
+    assert Interval(5.0, 100 / 30, 10.0, None, 2) == speed
+    assert (0.0, 0.0, 10.0) == (never.median, never.low, never.high)
+    assert 50.0 == publish.centre("upload_mb_s")
+
+
 def test_drift_is_told_in_the_order_of_the_rounds() -> None:
     """Rounds that get slower and slower have rho = 1, in whatever order they were written down."""
     slower = rounds(1.0, 2.0, 3.0, 4.0, 5.0, INF)
