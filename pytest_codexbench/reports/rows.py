@@ -87,7 +87,8 @@ def _of_cell(outcome: Outcome, cell: Row) -> Iterator[Row]:
         return
     counts = {"rounds": summary.rounds, "succeeded": summary.succeeded, "flagged": summary.flagged}
     for name, interval in summary.intervals.items():
-        told = {one: getattr(interval, one) for one in ("median", "low", "high", "level", "count")}
+        told: dict[str, Any] = {one: float(getattr(interval, one)) for one in ("median", "low", "high")}
+        told |= {"level": interval.level, "count": interval.count}
         yield {**cell, "status": outcome.status, **counts, **_metric(name), **told}
 
 

@@ -28,7 +28,7 @@ def tool_of(metrics: Sequence[str]) -> str:
     if len(kinds) > 1:
         more = sorted(MORE_IS_BETTER & set(metrics))
         raise WrongInput(
-            f"--metric={','.join(metrics)}: of {', '.join(more)} more is better, so they need an own array"
+            f"--metric={','.join(metrics)}: of {', '.join(more)} more is better: an array of their own is needed"
         )
     return TOOLS[kinds.pop()]
 
