@@ -99,8 +99,8 @@ def views_of(rounds: Iterable[Round]) -> set[str]:
     return {view for round_ in rounds for transfer in round_.transfers for view in transfer.timelines}
 
 
-def figures_of(rounds: Sequence[Round]) -> list[Figures]:
-    """The figures of a cell's rounds. What others of its rounds tell a time of, a failed round did not reach."""
+def figures_of(rounds: Sequence[Round]) -> dict[int, Figures]:
+    """The figures of a cell's rounds by index. What others of them tell a time of, a failed one did not reach."""
     views = views_of(rounds)
     moments = {
         name
@@ -109,11 +109,10 @@ def figures_of(rounds: Sequence[Round]) -> list[Figures]:
         if transfer.kind == round_.cell.kind
         for name in transfer.seconds
     }
-    told = [of_round(round_, views) for round_ in rounds]
-    return [
-        figures if round_.success else {**dict.fromkeys(moments, math.inf), **figures}
-        for round_, figures in zip(rounds, told, strict=True)
-    ]
+    return {
+        round_.index: {**({} if round_.success else dict.fromkeys(moments, math.inf)), **of_round(round_, views)}
+        for round_ in rounds
+    }
 
 
 def _publishing(round_: Round, transfers: Sequence[Transfer]) -> Figures:
@@ -171,12 +170,16 @@ def _efficiency(round_: Round, slowest_s: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What all rounds of one cell say. ``intervals`` are of the medians over the rounds, by metric."""
+    """What all rounds of one cell say.
+
+    ``figures`` are those of each round, by its index; ``intervals`` those of their medians, by metric.
+    """
 
     cell: Cell
     rounds: int
     succeeded: int
     flagged: int
+    figures: Mapping[int, Figures]
     intervals: Mapping[str, Interval]
     reliability: tuple[float, float]
     drift: float | None
@@ -209,23 +212,24 @@ def summarise(rounds: Sequence[Round]) -> Summary:
     ordered = sorted(rounds, key=lambda round_: round_.index)
     figures = figures_of(ordered)
     intervals = {}
-    for name in dict.fromkeys(name for each in figures for name in each):
-        values = [value for each in figures if (value := each.get(name)) is not None]
+    for name in dict.fromkeys(name for each in figures.values() for name in each):
+        values = [value for each in figures.values() if (value := each.get(name)) is not None]
         if values:
             intervals[name] = median_interval(values)
     for name, seconds in SPEEDS.items():
         if name in intervals:
             intervals[name] = _speed(cell.size, intervals[seconds])
     succeeded = sum(round_.success for round_ in ordered)
-    headline = [each[HEADLINE[cell.kind]] or 0.0 for each in figures]
+    headline = [each[HEADLINE[cell.kind]] or 0.0 for each in figures.values()]
     return Summary(
         cell=cell,
         rounds=len(ordered),
         succeeded=succeeded,
         flagged=sum(bool(round_.flags) for round_ in ordered),
+        figures=figures,
         intervals=intervals,
         reliability=wilson(succeeded, len(ordered)),
-        drift=spearman([round_.index for round_ in ordered], headline),
+        drift=spearman(list(figures), headline),
         failures=tuple(f"round {round_.index}: {round_.failure}" for round_ in ordered if round_.failure),
     )
 
@@ -249,16 +253,15 @@ def _place(cell: Cell) -> tuple[object, ...]:
     return cell.kind, cell.shape.link or 0, cell.shape.nodes, cell.seeders, cell.size, cell.system
 
 
-def burdens(rounds: Sequence[Round], metric: str) -> dict[int, float]:
+def burdens(figures: Mapping[int, Figures], metric: str) -> dict[int, float]:
     """What one metric says of each round that tells it, by index: more is worse, so speeds are turned over."""
-    figures = zip(rounds, figures_of(rounds), strict=True)
-    told = {round_.index: value for round_, each in figures if (value := each.get(metric)) is not None}
+    told = {index: value for index, each in figures.items() if (value := each.get(metric)) is not None}
     if metric not in MORE_IS_BETTER:
         return told
     return {index: 1 / value if value else math.inf for index, value in told.items()}
 
 
-def paired_ratios(subject: Sequence[Round], reference: Sequence[Round], metric: str) -> list[float]:
+def paired_ratios(subject: Mapping[int, Figures], reference: Mapping[int, Figures], metric: str) -> list[float]:
     """Subject / reference of every round that is in both; over 1 is worse.
 
     Pairs in which neither arrived say nothing of a ratio and are left out.
@@ -270,5 +273,5 @@ def paired_ratios(subject: Sequence[Round], reference: Sequence[Round], metric: 
 
 def paired_ratio(subject: Sequence[Round], reference: Sequence[Round], metric: str) -> Interval | None:
     """The median over rounds of subject / reference, round by round; None where no round is in both."""
-    told = paired_ratios(subject, reference, metric)
+    told = paired_ratios(figures_of(subject), figures_of(reference), metric)
     return median_interval(told) if told else None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stories import MB, PLACE, SIX, cell, round_of, rounds_of, run_of
 
@@ -27,7 +27,7 @@ from pytest_codexbench.reports.compare import FORMATS, Match, match
 from pytest_codexbench.reports.compare.gate import GATES, shut
 from pytest_codexbench.reports.compare.sides import Side, sides
 from pytest_codexbench.reports.compare.terminal import render
-from pytest_codexbench.reports.compare.words import finding, notes
+from pytest_codexbench.reports.compare.words import finding, notes, verdict_words
 
 INF = math.inf
 Saved = Callable[..., Path]
@@ -222,6 +222,18 @@ def test_more_of_a_speed_is_better() -> None:
     assert 2.0 == pytest.approx(one.ratio.median)
 
 
+def test_what_is_sure_beside_the_verdict() -> None:
+    """Better, or worse though within the margin; what fails is worse anyway. A speed's ratio is said to be turned."""
+    factors = {"pass, better": 0.5, "pass, worse": 1.1, "fail": 2.0, "pass": 1.0}
+    groups = [rounds_of(cell(size=size * MB), SIX) for size in range(1, 5)]
+    others = [rounds_of(cell(size=size * MB), times(factor)) for size, factor in enumerate(factors.values(), 1)]
+
+    told = against(groups, others, metric="download_mb_s")
+
+    assert list(factors) == [verdict_words(one, told.margin) for one in told.contrasts]
+    assert "(turned over, as more of it is better)" in page(told)
+
+
 def test_uploads_are_compared_by_their_own_time() -> None:
     """Without --metric each cell is compared by what its kind is judged by; with one, those that have it."""
     download, upload = rounds_of(cell(), SIX), rounds_of(cell("http", 2, 1, kind="upload"), SIX)
@@ -300,6 +312,7 @@ def test_the_programs_of_two_systems_are_no_difference() -> None:
 # --- verdicts, and gates ----------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 12), st.integers(6, 12), st.floats(0.5, 3), st.integers(0, 1000))
 def test_a_confirmed_cell_is_one_that_fails(cells: int, rounds: int, factor: float, seed: int) -> None:
     """All cells pass, or some fail for sure, or it is not decided; what Holm names has failed on its own."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_codexbench.matrix import Block, Cell
-from pytest_codexbench.metrics import HEADLINE, paired_ratio, paired_ratios
+from pytest_codexbench.metrics import HEADLINE, Figures, paired_ratio, paired_ratios
 from pytest_codexbench.reports.outcomes import Outcome, by_block
-from pytest_codexbench.stats import LEVEL, Interval, chance_over, geometric_mean, holm, verdict
+from pytest_codexbench.stats import LEVEL, Interval, chance_over, geometric_mean, holm, median_interval, verdict
 
 MARGINS = (1.2, 2.0)
 # Named here, not asked of the system: documents are made from a run's files, on machines that may not have it.
@@ -145,7 +145,8 @@ def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
     metric = HEADLINE[block.kind]
     both = {round_.index for round_ in subject.rounds} & {round_.index for round_ in reference.rounds}
     rounds = [round_ for round_ in (*subject.rounds, *reference.rounds) if round_.index in both]
-    ratio = paired_ratio(subject.rounds, reference.rounds, metric)
+    ratios = paired_ratios(_figures(subject), _figures(reference), metric)
+    ratio = median_interval(ratios) if ratios else None
     clean, clean_reference = ([round_ for round_ in one.rounds if not round_.flags] for one in (subject, reference))
     note = None
     if not both:
@@ -166,5 +167,9 @@ def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
         neither=len(both) - (ratio.count if ratio else 0),
         paired_in_time=all(round_.paired == "draw and time" for round_ in rounds),
         note=note,
-        ratios=tuple(paired_ratios(subject.rounds, reference.rounds, metric)),
+        ratios=tuple(ratios),
     )
+
+
+def _figures(outcome: Outcome) -> Mapping[int, Figures]:
+    return outcome.summary.figures if outcome.summary else {}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_codexbench.matrix import Cell
-from pytest_codexbench.metrics import MORE_IS_BETTER, figures_of, unit_of
+from pytest_codexbench.metrics import MORE_IS_BETTER, Summary, unit_of
 from pytest_codexbench.records import Story
 from pytest_codexbench.reports.outcomes import Outcome, outcomes
 
@@ -59,8 +59,8 @@ def rows(table: str, story: Story, run: Mapping[str, Any]) -> Iterator[Row]:
     """The rows of one of ``TABLES``. Infinite: not reached. None: not known, or no limit."""
     make = _of_cell if table == "cells" else _of_rounds
     for outcome in outcomes(story, run):
-        if outcome.rounds:
-            yield from make(outcome, {"run": run.get("id"), **_cell(outcome.cell)})
+        if outcome.summary:
+            yield from make(outcome, outcome.summary, {"run": run.get("id"), **_cell(outcome.cell)})
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
@@ -81,10 +81,7 @@ def _metric(name: str) -> dict[str, Any]:
     return {"metric": name, "unit": unit_of(name), "better": "more" if name in MORE_IS_BETTER else "less"}
 
 
-def _of_cell(outcome: Outcome, cell: Row) -> Iterator[Row]:
-    summary = outcome.summary
-    if summary is None:
-        return
+def _of_cell(outcome: Outcome, summary: Summary, cell: Row) -> Iterator[Row]:
     counts = {"rounds": summary.rounds, "succeeded": summary.succeeded, "flagged": summary.flagged}
     for name, interval in summary.intervals.items():
         told: dict[str, Any] = {one: float(getattr(interval, one)) for one in ("median", "low", "high")}
@@ -92,11 +89,11 @@ def _of_cell(outcome: Outcome, cell: Row) -> Iterator[Row]:
         yield {**cell, "status": outcome.status, **counts, **_metric(name), **told}
 
 
-def _of_rounds(outcome: Outcome, cell: Row) -> Iterator[Row]:
-    for round_, figures in zip(outcome.rounds, figures_of(outcome.rounds), strict=True):
+def _of_rounds(outcome: Outcome, summary: Summary, cell: Row) -> Iterator[Row]:
+    for round_ in outcome.rounds:
         facts = {"round": round_.index, "seed": round_.seed, "started_at": round_.started_at}
         facts |= {"success": round_.success, "flags": "; ".join(round_.flags)}
-        for name, value in figures.items():
+        for name, value in summary.figures[round_.index].items():
             if value is not None:
                 yield {**cell, **facts, **_metric(name), "value": float(value)}
 

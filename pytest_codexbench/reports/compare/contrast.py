@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_codexbench.matrix import Block
-from pytest_codexbench.metrics import VIEWS, Summary, burdens, summarise
+from pytest_codexbench.metrics import VIEWS, Figures, Summary, burdens, summarise
 from pytest_codexbench.records import Round
 from pytest_codexbench.reports.compare.places import refuse_other_counts
 from pytest_codexbench.reports.comparisons import NO_COPY
@@ -93,22 +93,28 @@ def contrast(ours: Sequence[Round], theirs: Sequence[Round], wanted: str | None,
         return None
     refuse_other_counts(metric, theirs, ours)
     paired = _paired(ours, theirs, one_run)
-    values, reference_values = _values(ours, theirs, metric, paired)
-    ratios = _interval(values, reference_values, paired)
-    clean, clean_reference = ([round_ for round_ in rounds if not round_.flags] for rounds in (ours, theirs))
-    flagged = len(clean) + len(clean_reference) < len(ours) + len(theirs)
+    values = _values(subject.figures, reference.figures, metric, paired)
+    ratios = _interval(*values, paired)
+    flagged = subject.flagged or reference.flagged
     return Contrast(
         subject=subject,
         reference=reference,
         metric=metric,
         paired=paired,
-        subject_values=values,
-        reference_values=reference_values,
+        subject_values=values[0],
+        reference_values=values[1],
         ratio=ratios,
-        neither=0 if paired == UNPAIRED else len(values) - len(_ratios(values, reference_values)),
-        clean=_interval(*_values(clean, clean_reference, metric, paired), paired) if flagged else None,
-        note=note or (_nothing(values, reference_values) if ratios is None else _unlike(metric, ours, theirs)),
+        neither=0 if paired == UNPAIRED else len(values[0]) - len(_ratios(*values)),
+        clean=_interval(*_values(_clean(ours, subject), _clean(theirs, reference), metric, paired), paired)
+        if flagged
+        else None,
+        note=note or (_nothing(*values) if ratios is None else _unlike(metric, ours, theirs)),
     )
+
+
+def _clean(rounds: Iterable[Round], summary: Summary) -> dict[int, Figures]:
+    """The figures of rounds that are not flagged."""
+    return {round_.index: summary.figures[round_.index] for round_ in rounds if not round_.flags}
 
 
 def _found(wanted: str, subject: Summary, reference: Summary) -> tuple[str | None, str | None]:
@@ -137,7 +143,7 @@ def _paired(ours: Sequence[Round], theirs: Sequence[Round], one_run: bool) -> st
 
 
 def _values(
-    ours: Sequence[Round], theirs: Sequence[Round], metric: str, paired: str
+    ours: Mapping[int, Figures], theirs: Mapping[int, Figures], metric: str, paired: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """What is divided; paired, only of rounds that are in both, in their order."""
     subject, reference = burdens(ours, metric), burdens(theirs, metric)
