@@ -31,9 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     report = _command(commands, "report", _report, "make all documents of a run again, from its records alone")
     _report_options(report)
-    _compare_options(
-        _command(commands, "compare", _compare, "hold one run, or system, against another: A the reference")
-    )
+    _compare_options(_command(commands, "compare", _compare, "hold one run, or system, against another"))
     systems = _command(commands, "systems", _systems, "which storage systems there are, and whether they can run here")
     for system in ("codex", "ipfs"):
         systems.add_argument(f"--{system}-bin", metavar="PATH", help=f"like pytest's --cb-{system}-bin")
@@ -89,6 +87,8 @@ def _report(options: argparse.Namespace) -> None:
     except WrongInput as error:
         troubles.append(f"made from the journal alone: {error}")
     troubles += [f"journal: {problem}" for problem in story.problems]
+    for trouble in troubles:
+        print(trouble, file=sys.stderr)
     if options.format == "all":
         _all_documents(folder, story, run)
     else:
@@ -96,8 +96,6 @@ def _report(options: argparse.Namespace) -> None:
             _one_document(options, story, run)
         except OSError as error:
             raise WrongInput(f"--output={options.output}: {error.strerror or error}") from error
-    for trouble in troubles:
-        print(trouble, file=sys.stderr)
 
 
 def _check_report(options: argparse.Namespace) -> None:

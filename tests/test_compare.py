@@ -372,6 +372,29 @@ def test_a_cell_in_which_nobody_arrives_is_inconclusive() -> None:
     assert "no verdict, as neither of the two arrived: bittorrent-n04-s02-50MB" in list(notes(told))
 
 
+def test_what_is_only_shown_is_not_among_every_cell() -> None:
+    """The claim is of the cells that are judged, and says so; a gate that judges nothing is shut."""
+    downloads = [*rounds_of(cell(), SIX), *rounds_of(cell("http"), SIX)]
+    uploads = [round_ for name in ("bittorrent", "http") for round_ in rounds_of(cell(name, 2, 1, kind="upload"), SIX)]
+
+    def http_against_bittorrent(rounds: Sequence[Round]) -> Match:
+        return match(side("a", rounds, system="bittorrent"), side("a", rounds, system="http"))
+
+    both, bare = http_against_bittorrent([*downloads, *uploads]), http_against_bittorrent(uploads)
+
+    assert "every cell that is judged is within 1.2x (1 of 1), with 95 %" == finding(both)
+    assert not shut(both, "inconclusive")
+    assert "no verdict may be given on any of these cells" == finding(bare)
+    assert shut(bare, "inconclusive")
+
+
+def test_a_few_pages_of_memory_are_no_difference() -> None:
+    """Two machines of one kind never have the same bytes free of the kernel."""
+    other = {**PLACE.machine, "memory": PLACE.machine["memory"] + 4096}
+
+    assert () == against([rounds_of(cell(), SIX)], [elsewhere(rounds_of(cell(), SIX), machine=other)]).differences
+
+
 @pytest.mark.parametrize("gate", ["confirmed", "regression"])
 def test_a_gate_that_can_never_shut_is_refused(gate: str) -> None:
     """Two rounds decide nothing: an open gate would look like an answer."""

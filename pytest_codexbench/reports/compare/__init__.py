@@ -65,8 +65,12 @@ class Match:
 
     @property
     def every_cell(self) -> str:
-        """Whether the margin is kept in every cell: ``pass`` if all do, ``fail`` if some surely do not."""
-        if self.judged and self.count(PASS) == len(self.judged):
+        """Whether the margin is kept in every cell: ``pass`` if all do, ``fail`` if some surely do not.
+
+        A cell that the subject lacks, or in which neither arrived, leaves it open; one that is only shown does not.
+        """
+        unknown = self.missing_in_subject or any(one.ratio is None for one in self.contrasts)
+        if self.judged and not unknown and self.count(PASS) == len(self.judged):
             return PASS
         return FAIL if self.confirmed else INCONCLUSIVE
 

@@ -22,8 +22,7 @@ def shut(match: Match, gate: str) -> bool:
     if gate == "never":
         return False
     if gate == "inconclusive":
-        unknown = any(contrast.ratio is None for contrast in match.contrasts)
-        return bool(match.missing_in_subject) or unknown or match.count(PASS) < len(match.judged)
+        return match.every_cell != PASS
     if not any(contrast.ratio and contrast.ratio.level for contrast in match.judged):
         raise WrongInput(
             f"--fail-on={gate}: no cell has enough rounds for a verdict (6 where they are paired, 7 a side where not), "

@@ -52,7 +52,8 @@ def finding(match: Match) -> str:
         return "no verdict may be given on any of these cells"
     told = f"{passed} of {count(cells, 'cell')} within {match.margin:g}x for sure"
     if match.every_cell == PASS:
-        return f"every cell is within {match.margin:g}x ({passed} of {cells}), with 95 %"
+        which = "every cell" if cells == len(match.contrasts) else "every cell that is judged"
+        return f"{which} is within {match.margin:g}x ({passed} of {cells}), with 95 %"
     failed = [contrast for contrast in match.contrasts if contrast.verdict(match.margin) == FAIL]
     sure = match.confirmed
     parts = [told]
