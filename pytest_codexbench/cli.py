@@ -190,7 +190,7 @@ def _compare(options: argparse.Namespace) -> int:
     from pytest_codexbench.reports.compare.gate import shut
     from pytest_codexbench.reports.compare.places import refuse_other_places
     from pytest_codexbench.reports.compare.sides import sides
-    from pytest_codexbench.reports.compare.words import finding
+    from pytest_codexbench.reports.compare.words import finding, notes
 
     told = match(*sides(options.sides), options.metric, options.margin)
     if options.same_place:
@@ -203,6 +203,9 @@ def _compare(options: argparse.Namespace) -> int:
         module.render(told, Console())
     else:
         sys.stdout.write(module.document(told))
+    if options.format in ("csv", "github-action-benchmark"):  # which have no place for words
+        for note in (*map(str, told.differences), *notes(told)):
+            print(note, file=sys.stderr)
     if status:
         print(f"codexbench: --fail-on={options.fail_on}: {finding(told)}", file=sys.stderr)
     return status

@@ -27,7 +27,7 @@ from pytest_codexbench.reports.compare import FORMATS, Match, match
 from pytest_codexbench.reports.compare.gate import GATES, shut
 from pytest_codexbench.reports.compare.sides import Side, sides
 from pytest_codexbench.reports.compare.terminal import render
-from pytest_codexbench.reports.compare.words import finding, notes, verdict_words
+from pytest_codexbench.reports.compare.words import finding, notes, overall, verdict_words
 
 INF = math.inf
 Saved = Callable[..., Path]
@@ -388,6 +388,30 @@ def test_what_is_only_shown_is_not_among_every_cell() -> None:
     assert shut(bare, "inconclusive")
 
 
+def test_downloads_and_uploads_have_a_mean_each() -> None:
+    """Never one of both; and never without the worst cell."""
+    cells = [cell("http", 2, 1, size * MB, kind) for size in (1, 2) for kind in ("download", "upload")]
+    slower = [rounds_of(each, times(factor)) for each, factor in zip(cells, (1, 2, 4, 8), strict=True)]
+
+    told = list(overall(against([rounds_of(each, SIX) for each in cells], slower)))
+
+    assert [
+        "t100_s over 2 cells: geometric mean 2.00x, worst 4.00x in http-n02-s01-2MB",
+        "publish_s over 2 cells: geometric mean 4.00x, worst 8.00x in http-2MB",
+    ] == told
+
+
+def test_rounds_that_do_not_tell_a_metric_are_named() -> None:
+    """A failed round has no overhead: what is compared is of the others, and that is said. A time is never left out."""
+    some = [rounds_of(cell(), [2.0] * 6 + [INF])]
+
+    overhead, t100 = (list(notes(against(some, some, metric=metric))) for metric in ("overhead", "t50_s"))
+
+    said = "not every round tells it, and those that do not are in no ratio: bittorrent-n04-s02-50MB"
+    assert said in overhead
+    assert said not in t100
+
+
 def test_a_few_pages_of_memory_are_no_difference() -> None:
     """Two machines of one kind never have the same bytes free of the kernel."""
     other = {**PLACE.machine, "memory": PLACE.machine["memory"] + 4096}
@@ -500,7 +524,7 @@ GOLDEN = """\
 - **A** codexbench a: no provenance
 - **B** codexbench b: no provenance
 - ratio: t100_s (s) of B / of A, over 1 is worse; margin 1.2
-- over 2 cells: geometric mean 1.41x, worst 2.00x in codex-n02-s01-4B
+- t100_s over 2 cells: geometric mean 1.41x, worst 2.00x in codex-n02-s01-4B
 
 | cell | ok A | ok B | A | B | ratio | verdict |
 | --- | ---: | ---: | ---: | ---: | ---: | --- |

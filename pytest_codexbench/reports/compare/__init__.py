@@ -75,16 +75,31 @@ class Match:
         return FAIL if self.confirmed else INCONCLUSIVE
 
     @property
-    def geometric_mean(self) -> float | None:
-        """Of the judged ratios; None of none, or if some are 0 and some infinite."""
-        ratios = [one.ratio.median for one in self.judged if one.ratio]
-        mean = geometric_mean(ratios) if ratios else math.nan
+    def means(self) -> tuple[Mean, ...]:
+        """One for each metric that is judged: downloads and uploads are never thrown together."""
+        groups: dict[str, list[Contrast]] = {}
+        for one in self.judged:
+            groups.setdefault(one.metric, []).append(one)
+        return tuple(Mean(metric, tuple(group)) for metric, group in groups.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """All judged cells of one metric: never a mean without the worst beside it."""
+
+    metric: str
+    contrasts: tuple[Contrast, ...]
+
+    @property
+    def geometric(self) -> float | None:
+        """Of the median ratios; None if some are 0 and some infinite."""
+        mean = geometric_mean([one.ratio.median for one in self.contrasts if one.ratio])
         return None if math.isnan(mean) else mean
 
     @property
-    def worst(self) -> Contrast | None:
-        """The judged cell with the largest ratio."""
-        return max(self.judged, key=lambda one: one.ratio.median if one.ratio else 0, default=None)
+    def worst(self) -> Contrast:
+        """The cell with the largest ratio."""
+        return max(self.contrasts, key=lambda one: one.ratio.median if one.ratio else 0)
 
 
 def match(reference: Side, subject: Side, metric: str | None = None, margin: float = 1.2) -> Match:

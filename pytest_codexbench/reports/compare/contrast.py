@@ -67,6 +67,15 @@ class Contrast:
             return ""
         return "better" if self.ratio.high < 1 else "worse" if self.ratio.low > 1 else ""
 
+    @property
+    def untold(self) -> bool:
+        """Whether rounds of either side do not tell the metric, as failed ones no overhead; no time is among these."""
+        return self.ratio is not None and any(
+            each.get(self.metric) is None
+            for summary in (self.subject, self.reference)
+            for each in summary.figures.values()
+        )
+
     def chance(self, margin: float) -> float:
         """How likely the ratio looks so far over the margin by chance alone."""
         if self.paired == UNPAIRED:

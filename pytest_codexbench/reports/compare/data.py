@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pytest_codexbench.metrics import MORE_IS_BETTER, unit_of
-from pytest_codexbench.reports.compare import Match
+from pytest_codexbench.reports.compare import Match, Mean
 from pytest_codexbench.reports.compare.sides import Side
 from pytest_codexbench.reports.compare.words import finding, notes
 from pytest_codexbench.stats import Interval
@@ -25,7 +25,7 @@ def document(match: Match) -> str:
         "margin": match.margin,
         "every_cell": match.every_cell,
         "finding": finding(match),
-        "geometric_mean": _finite(match.geometric_mean),
+        "means": [_mean(mean) for mean in match.means],
         "cells": [{**row, "without_flagged": _interval(clean)} for row, clean in _with_clean(match)],
         "missing_in_subject": [str(cell) for cell in match.missing_in_subject],
         "missing_in_reference": [str(cell) for cell in match.missing_in_reference],
@@ -80,6 +80,17 @@ def _with_clean(match: Match) -> Iterator[tuple[dict[str, Any], Interval | None]
     for row, contrast in zip(rows(match), match.contrasts, strict=True):
         reached = math.isfinite(contrast.ratio.median) if contrast.ratio else None
         yield {**{name: _finite(value) for name, value in row.items()}, "reached": reached}, contrast.clean
+
+
+def _mean(mean: Mean) -> dict[str, Any]:
+    worst = mean.worst
+    return {
+        "metric": mean.metric,
+        "cells": len(mean.contrasts),
+        "geometric_mean": _finite(mean.geometric),
+        "worst_cell": str(worst.subject.cell),
+        "worst_ratio": _finite(worst.ratio.median) if worst.ratio else None,
+    }
 
 
 def _interval(interval: Interval | None) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ def document(match: Match) -> str:
         f"- **{letter}** {escaped(side_words(side))}" for letter, side in (("A", match.reference), ("B", match.subject))
     ]
     lines += [f"- {escaped(metrics_words(match))}"]
-    lines += [f"- {escaped(told)}"] if (told := overall(match)) else []
+    lines += [f"- {escaped(told)}" for told in overall(match)]
     lines += ["", _row(TITLES), _row(["---", *["---:"] * 5, "---"])]
     lines += [_row([escaped(text) for text in _texts(contrast, match)]) for contrast in match.contrasts]
     if match.differences:

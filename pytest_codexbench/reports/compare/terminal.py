@@ -34,7 +34,7 @@ def render(match: Match, console: Console) -> None:
     _table(page, match)
     page.line()
     page.words(finding(match), STYLES[match.every_cell] if match.judged else "")
-    if told := overall(match):
+    for told in overall(match):
         page.words(told)
     page.line()
     for note in notes(match):

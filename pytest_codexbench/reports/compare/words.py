@@ -67,15 +67,14 @@ def finding(match: Match) -> str:
     return "; ".join(parts)
 
 
-def overall(match: Match) -> str | None:
-    """The mean over cells, never without the worst beside it; None of fewer than two."""
-    worst = match.worst
-    if len(match.judged) < 2 or worst is None or worst.ratio is None:
-        return None
-    return (
-        f"over {len(match.judged)} cells: geometric mean {times(match.geometric_mean)}, "
-        f"worst {times(worst.ratio.median)} in {worst.subject.cell}"
-    )
+def overall(match: Match) -> Iterator[str]:
+    """The mean over cells, never without the worst beside it; of two cells at least."""
+    for mean in match.means:
+        if len(mean.contrasts) > 1 and mean.worst.ratio:
+            yield (
+                f"{mean.metric} over {len(mean.contrasts)} cells: geometric mean {times(mean.geometric)}, "
+                f"worst {times(mean.worst.ratio.median)} in {mean.worst.subject.cell}"
+            )
 
 
 def notes(match: Match) -> Iterator[str]:
@@ -101,6 +100,8 @@ def notes(match: Match) -> Iterator[str]:
 def _about_rounds(match: Match) -> Iterator[str]:
     if neither := sum(contrast.neither for contrast in match.contrasts):
         yield f"{count(neither, 'pair')} in which neither of the two arrived: counted here, and in no ratio"
+    if partial := [contrast for contrast in match.contrasts if contrast.untold]:
+        yield f"not every round tells it, and those that do not are in no ratio: {_cells(partial)}"
     changed = [
         contrast
         for contrast in match.judged
