@@ -15,9 +15,19 @@ from pytest_codexbench.timeline import MIB, Timeline
 MOST_DRIFT = 0.6
 VIEWS = ("available", "contiguous")
 PERCENTS = {"t50_s": 50, "t90_s": 90, "t100_s": 100}
+HEADLINE = {"download": "t100_s", "upload": "publish_s"}
+"""What cells of each kind are compared by."""
+MORE_IS_BETTER = frozenset({"download_mb_s", "upload_mb_s", "efficiency", "fairness"})
+SPEEDS = {"download_mb_s": "t100_s", "upload_mb_s": "publish_s"}
+UNITS = (("mb_s", "MB/s"), ("_s", "s"), ("_bytes", "B"))
 
 Figures = Mapping[str, float | None]
 """Value by metric, as ``docs/metrics.md`` names and defines them. Infinite: not reached. None: nobody can tell."""
+
+
+def unit_of(metric: str) -> str:
+    """The unit of a metric, by the end of its name."""
+    return next((unit for end, unit in UNITS if metric.endswith(end)), "" if metric == "stalls" else "ratio")
 
 
 def of_timeline(timeline: Timeline) -> Figures:
@@ -91,6 +101,22 @@ def views_of(rounds: Iterable[Round]) -> set[str]:
     return {view for round_ in rounds for transfer in round_.transfers for view in transfer.timelines}
 
 
+def figures_of(rounds: Sequence[Round]) -> dict[int, Figures]:
+    """The figures of a cell's rounds by index. What others of them tell a time of, a failed one did not reach."""
+    views = views_of(rounds)
+    moments = {
+        name
+        for round_ in rounds
+        for transfer in round_.transfers
+        if transfer.kind == round_.cell.kind
+        for name in transfer.seconds
+    }
+    return {
+        round_.index: {**({} if round_.success else dict.fromkeys(moments, math.inf)), **of_round(round_, views)}
+        for round_ in rounds
+    }
+
+
 def _publishing(round_: Round, transfers: Sequence[Transfer]) -> Figures:
     good = round_.success and len(transfers) == 1
     publish_s = transfers[0].seconds.get("publish_s", math.inf) if good else math.inf
@@ -146,12 +172,16 @@ def _efficiency(round_: Round, slowest_s: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What all rounds of one cell say. ``intervals`` are of the medians over the rounds, by metric."""
+    """What all rounds of one cell say.
+
+    ``figures`` are those of each round, by its index; ``intervals`` those of their medians, by metric.
+    """
 
     cell: Cell
     rounds: int
     succeeded: int
     flagged: int
+    figures: Mapping[int, Figures]
     intervals: Mapping[str, Interval]
     reliability: tuple[float, float]
     drift: float | None
@@ -160,7 +190,13 @@ class Summary:
     @property
     def headline(self) -> str:
         """The metric that cells of its kind are compared by."""
-        return "t100_s" if self.cell.kind == "download" else "publish_s"
+        return HEADLINE[self.cell.kind]
+
+    @property
+    def drifts(self) -> bool:
+        """Whether times grow or shrink with the round's index; of fewer rounds than give an interval it is chance."""
+        enough = self.intervals[self.headline].level is not None
+        return enough and self.drift is not None and abs(self.drift) > MOST_DRIFT
 
     def centre(self, metric: str) -> float | None:
         """The median of one metric; None if it was not measured."""
@@ -176,25 +212,34 @@ def summarise(rounds: Sequence[Round]) -> Summary:
     """
     (cell,) = {round_.cell for round_ in rounds}
     ordered = sorted(rounds, key=lambda round_: round_.index)
-    views = views_of(ordered)
-    figures = [of_round(round_, views) for round_ in ordered]
+    figures = figures_of(ordered)
     intervals = {}
-    for name in dict.fromkeys(name for each in figures for name in each):
-        values = [value for each in figures if (value := each.get(name)) is not None]
+    for name in dict.fromkeys(name for each in figures.values() for name in each):
+        values = [value for each in figures.values() if (value := each.get(name)) is not None]
         if values:
             intervals[name] = median_interval(values)
+    for name, seconds in SPEEDS.items():
+        if name in intervals:
+            intervals[name] = _speed(cell.size, intervals[seconds])
     succeeded = sum(round_.success for round_ in ordered)
-    headline = [each["t100_s" if cell.kind == "download" else "publish_s"] or 0.0 for each in figures]
+    headline = [each[HEADLINE[cell.kind]] or 0.0 for each in figures.values()]
     return Summary(
         cell=cell,
         rounds=len(ordered),
         succeeded=succeeded,
         flagged=sum(bool(round_.flags) for round_ in ordered),
+        figures=figures,
         intervals=intervals,
         reliability=wilson(succeeded, len(ordered)),
-        drift=spearman([round_.index for round_ in ordered], headline),
+        drift=spearman(list(figures), headline),
         failures=tuple(f"round {round_.index}: {round_.failure}" for round_ in ordered if round_.failure),
     )
+
+
+def _speed(size: int, seconds: Interval) -> Interval:
+    """The speed of a cell comes from its times: of an even count a median of speeds would be another one."""
+    middle, low, high = (size / value / 1e6 for value in (seconds.median, seconds.high, seconds.low))
+    return Interval(middle, low, high, seconds.level, seconds.count)
 
 
 def by_cell(rounds: Iterable[Round]) -> dict[Cell, list[Round]]:
@@ -210,13 +255,25 @@ def _place(cell: Cell) -> tuple[object, ...]:
     return cell.kind, cell.shape.link or 0, cell.shape.nodes, cell.seeders, cell.size, cell.system
 
 
-def paired_ratio(subject: Sequence[Round], reference: Sequence[Round], metric: str) -> Interval | None:
-    """The median over rounds of subject / reference, round by round; None where no round is in both.
+def burdens(figures: Mapping[int, Figures], metric: str) -> dict[int, float]:
+    """What one metric says of each round that tells it, by index: more is worse, so speeds are turned over."""
+    told = {index: value for index, each in figures.items() if (value := each.get(metric)) is not None}
+    if metric not in MORE_IS_BETTER:
+        return told
+    return {index: 1 / value if value else math.inf for index, value in told.items()}
 
-    Pairs in which neither arrived say nothing of a ratio and are left out of it.
+
+def paired_ratios(subject: Mapping[int, Figures], reference: Mapping[int, Figures], metric: str) -> list[float]:
+    """Subject / reference of every round that is in both; over 1 is worse.
+
+    Pairs in which neither arrived say nothing of a ratio and are left out.
     """
-    reference_by_index = {round_.index: of_round(round_).get(metric) for round_ in reference}
-    pairs = ((of_round(round_).get(metric), reference_by_index.get(round_.index)) for round_ in subject)
-    ratios = [ratio(a, b) for a, b in pairs if a is not None and b is not None]
-    told = [value for value in ratios if not math.isnan(value)]
+    ours, theirs = burdens(subject, metric), burdens(reference, metric)
+    ratios = [ratio(value, theirs[index]) for index, value in ours.items() if index in theirs]
+    return [value for value in ratios if not math.isnan(value)]
+
+
+def paired_ratio(subject: Sequence[Round], reference: Sequence[Round], metric: str) -> Interval | None:
+    """The median over rounds of subject / reference, round by round; None where no round is in both."""
+    told = paired_ratios(figures_of(subject), figures_of(reference), metric)
     return median_interval(told) if told else None

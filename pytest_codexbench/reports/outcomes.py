@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_codexbench.errors import BenchError
 from pytest_codexbench.matrix import Block, Cell
-from pytest_codexbench.metrics import MOST_DRIFT, VIEWS, Summary, by_cell, summarise
+from pytest_codexbench.metrics import VIEWS, Summary, by_cell, summarise
 from pytest_codexbench.records import OK, Round, Story, cell_from_json
 from pytest_codexbench.stats import Interval
 
@@ -28,10 +28,8 @@ class Outcome:
 
     @property
     def drifts(self) -> bool:
-        """Whether times grow or shrink with the round's index; of fewer rounds than give an interval it is chance."""
-        if self.summary is None or self.summary.drift is None:
-            return False
-        return self.summary.intervals[self.summary.headline].level is not None and abs(self.summary.drift) > MOST_DRIFT
+        """Whether times grow or shrink with the round's index."""
+        return self.summary is not None and self.summary.drifts
 
 
 def outcomes(story: Story, run: Mapping[str, Any]) -> list[Outcome]:
