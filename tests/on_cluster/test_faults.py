@@ -87,6 +87,8 @@ def test_what_a_killed_run_left_is_removed(swarms: Swarms) -> None:
     assert [] == swarms.kube.left()
 
     with swarms.running(SLOW, *CELL, "--cb-resume") as run:
+        # what the killed one told of its progress is gone by then
+        run.until("a swarm was there", lambda: bool(swarms.kube.left()))
         run.until_downloading(index=1)
         run.kill()
     assert [] != swarms.kube.left()
@@ -103,14 +105,14 @@ def test_what_a_killed_run_left_is_removed(swarms: Swarms) -> None:
 @pytest.mark.timeout(600)
 def test_a_namespace_that_does_not_go_is_told_with_what_holds_it(swarms: Swarms) -> None:
     """The run's results are there; once it can go, ``codexbench clean`` removes it."""
-    held = 'shapes = [[2, 1]]\nsizes = ["1MB"]\nrounds = 1\n[systems.http]\n'
-    with swarms.running(held, "-k", "n02") as run:
+    quick = 'shapes = [[2, 1]]\nsizes = ["1MB"]\nrounds = 1\n[systems.http]\n'
+    with swarms.running(quick, "-k", "n02") as run:
         run.until("a swarm was there", lambda: bool(swarms.kube.left()))
         run.until("its namespace was", lambda: any("namespace" in name for name in swarms.kube.left()))
         space = swarms.kube.swarm()
-        finalizer = '{"metadata":{"finalizers":["codexbench.test/held"]}}'
+        held = ("configmap", "held", "-n", space, "--type=merge", "-p")
         swarms.kube.kubectl("create", "configmap", "held", "-n", space)
-        swarms.kube.kubectl("patch", "configmap", "held", "-n", space, "-p", finalizer)
+        swarms.kube.kubectl("patch", *held, '{"metadata":{"finalizers":["codexbench.test/held"]}}')
         status = run.wait()
 
     assert 1 == status
@@ -118,7 +120,7 @@ def test_a_namespace_that_does_not_go_is_told_with_what_holds_it(swarms: Swarms)
     assert "codexbench.test/held in 1 resource instances" in run.output
     assert [True] == [round_.success for round_ in swarms.rounds()]
 
-    swarms.kube.kubectl("patch", "configmap", "held", "-n", space, "-p", '{"metadata":{"finalizers":[]}}')
+    swarms.kube.kubectl("patch", *held, '{"metadata":{"finalizers":[]}}')
     clean(swarms.kube)
     assert [] == swarms.kube.left()
 

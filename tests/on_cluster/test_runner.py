@@ -48,7 +48,7 @@ def test_a_job_measures_and_its_results_can_be_taken(kube: Kube) -> None:
 
     assert "cells       4" in planned
     assert "4 passed" in log
-    (folder,) = {name.split("/")[1] for name in taken.getnames() if name.count("/") == 1}
+    (folder,) = {name.split("/")[1] for name in taken.getnames() if name.endswith("/run.json")}
     results = json.loads(_read(taken, f"runs/{folder}/results.json"))
     assert {"passed"} == {cell["status"] for cell in results["cells"]}
     assert 7 == json.loads(_read(taken, f"runs/{folder}/run.json"))["seed"]
