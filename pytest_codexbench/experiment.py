@@ -92,9 +92,9 @@ def unfit(cell: Cell, found: Mapping[str, float | None]) -> str | None:
     asked, wanted = f"links of {rate_text(link)} are asked for", carried_mb_s(link)
     if burst > MOST_LIMIT_ERROR * cell.size:
         return (
-            f"{asked}, but {burst / 1e6:.3g} MB pass them at once before the limit holds, {burst / cell.size:.0%} of "
-            f"the file, of which {MOST_LIMIT_ERROR:.0%} may: the cluster's network (CNI) must limit bandwidth with a "
-            "small burst; or leave out the link, or take larger files"
+            f"{asked}, but {burst / 1e6:.3g} MB pass them at once before the limit holds, {burst / cell.size:.3g} x "
+            f"the file, where {MOST_LIMIT_ERROR:g} x may: the cluster's network (CNI) must limit links with a small "
+            "burst; or leave out the link, or take larger files"
         )
     if abs(rate / wanted - 1) > MOST_LIMIT_ERROR:
         return (

@@ -70,8 +70,8 @@ RIGHT = carried_mb_s(100 * MB)
     [
         (RIGHT, 625_000, None),
         (RIGHT * 1.04, 0, None),
-        (RIGHT, 1_300_000, "1.3 MB pass them at once before the limit holds, 5% of the file"),
-        (RIGHT, 2**29, r"537 MB pass them at once before the limit holds, 2147% of the file.*small burst"),
+        (RIGHT, 1_300_000, r"1.3 MB pass them at once before the limit holds, 0.052 x the file, where 0.05 x may"),
+        (RIGHT, 2**29, r"537 MB pass them at once before the limit holds, 21.5 x the file.*small burst"),
         (RIGHT * 1.06, 0, "which carry 12 MB/s, but 12.7 MB/s came through"),
         (RIGHT * 0.9, 0, "but 10.8 MB/s came through"),
         (1200.0, 0, "but 1.2e[+]03 MB/s came through"),

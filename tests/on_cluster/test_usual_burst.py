@@ -14,6 +14,6 @@ def test_a_limit_with_the_usual_burst_is_refused(swarms: Swarms) -> None:
     )
 
     run.assert_outcomes(errors=1, deselected=1)
-    run.stdout.fnmatch_lines(["*links of 100m are asked for, but 5?? MB pass them at once before the limit holds*"])
+    run.stdout.fnmatch_lines(["*links of 100mbit are asked for, but 5?? MB pass them at once before the limit holds*"])
     assert [] == swarms.rounds()
     assert [] == swarms.kube.left()
