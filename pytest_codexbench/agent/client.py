@@ -240,5 +240,5 @@ def finish(
                 heard(line)
             raise Unreachable(f"{verb} at {url}: the answer ended too early")
         except Unreachable:
-            if patience.ends():
+            if time.monotonic() > end or patience.ends():
                 raise

@@ -95,8 +95,9 @@ class Api:
         act: Callable[[], T],
         absent: Callable[[], T] | None = None,
         conflict: Callable[[], T] | None = None,
+        patience_s: float = RETRY_S,
     ) -> T:
-        """The answer of ``act``, which is repeated for a minute while the server is busy, broken or away.
+        """The answer of ``act``, which is repeated for ``patience_s`` while the server is busy, broken or away.
 
         ``absent`` makes the answer for what is not there, ``conflict`` for what is there already or has changed, if
         they are given. A request whose answer was lost is made again, so that what is there may be its own work.
@@ -114,7 +115,7 @@ class Api:
             return isinstance(error, HTTPError | OSError)
 
         try:
-            for attempt in stamina.retry_context(on=passing, attempts=None, timeout=RETRY_S, wait_max=5.0):
+            for attempt in stamina.retry_context(on=passing, attempts=None, timeout=patience_s, wait_max=5.0):
                 with attempt:
                     return act()
         except ApiException as error:
@@ -123,5 +124,5 @@ class Api:
                     return answer()
             raise NotReady(f"{what}: {error.status} {error.reason}: {str(error.body or '')[:300]}") from error
         except (HTTPError, OSError) as error:
-            raise NotReady(f"{what}: the API server did not answer within {RETRY_S:g} s: {error}") from error
+            raise NotReady(f"{what}: the API server did not answer within {patience_s:g} s: {error}") from error
         raise AssertionError("unreachable: the last attempt returns or raises")

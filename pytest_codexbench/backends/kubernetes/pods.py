@@ -14,6 +14,8 @@ from pytest_codexbench.errors import BenchError, NotReady
 LOOK_S = 0.5
 TAIL_LINES = 40
 LOG_BYTES = 50_000_000
+# A log is worth a wait, but not a long one: the host that keeps it may be gone.
+LOG_S, LOG_TIMEOUTS = 10.0, (5.0, 10.0)
 EVENTS = 5
 # What does not get better by waiting, after this many seconds of it.
 HOPELESS = frozenset(
@@ -87,11 +89,15 @@ class Pods:
         return sorted(map(_pod, found.items), key=lambda pod: int(pod.name.rpartition("-")[2]))
 
     def same(self, pod: Pod) -> bool:
-        """Whether a Pod is still the one it was, with none of its containers started again."""
+        """Whether a Pod is still the one it was, with none of its containers started again, on a host that is heard of.
+
+        Of one that is not, the cluster says that its Pods are not ready.
+        """
         try:
-            return not incidents([pod], self.now())
+            now = self.now()
         except NotReady:
             return False
+        return not incidents([pod], now) and any(one.ready for one in now if one.name == pod.name)
 
     def ready(self, count: int, deadline_s: float, say: Callable[[str], None]) -> list[Pod]:
         """Wait until ``count`` of them are ready.
@@ -150,9 +156,10 @@ class Pods:
         text = self.api.ask(
             f"the log of {pod}/{container}",
             lambda: self.api.core.read_namespaced_pod_log(
-                pod, self.namespace, container=container, _request_timeout=TIMEOUTS, **options
+                pod, self.namespace, container=container, _request_timeout=LOG_TIMEOUTS, **options
             ),
             absent=lambda: "",
+            patience_s=LOG_S,
         )
         return str(text)
 
