@@ -58,22 +58,29 @@ def upload(cell: Cell, draw: Draw, setting: Setting) -> Round:
 def probe(nodes: Sequence[Node], hosts: Sequence[str] = (), limit: int | None = None) -> Mapping[str, float | None]:
     """What the cluster's wire and disk (of its first node) carry, in 10^6 B/s.
 
-    The wire between two nodes, or where there are several ``hosts``, from each host to the next at the same time: the
-    slowest. With a ``limit`` in bits a second that somebody else sees to, the rate after a burst is spent, and the
-    largest ``burst_bytes``.
+    The wire between two nodes, or where there are several ``hosts``, from each host to the next: the slowest. With a
+    ``limit`` in bits a second that somebody else sees to, the rate after a burst is spent, and the largest
+    ``burst_bytes``.
     """
     ring = list(dict(reversed(list(zip(hosts, nodes, strict=False)))).values())
-    pairs = list(zip(ring, [*ring[1:], ring[0]], strict=True)) if len(ring) > 1 else [(nodes[0], nodes[1])]
     limits = (PROBE_S, PROBE_WIRE_BYTES) if limit is None else (PROBE_LIMIT_S, PROBE_LIMIT_BYTES)
-    told = each(
-        pairs, lambda pair: pair[0].probe_wire(pair[1], *limits, None if limit is None else carried_mb_s(limit))
-    )
+    rate = None if limit is None else carried_mb_s(limit)
+    turns = _turns(ring) if len(ring) > 1 else [[(nodes[0], nodes[1])]]
+    told = [one for turn in turns for one in each(turn, lambda pair: pair[0].probe_wire(pair[1], *limits, rate))]
     bursts = {"burst_bytes": max(one["burst_bytes"] for one in told)} if limit is not None else {}
     return {
         "wire_mb_s": min(one["wire_mb_s"] for one in told),
         **bursts,
         "disk_mb_s": nodes[0].disk_mb_s(PROBE_DISK_BYTES),
     }
+
+
+def _turns(ring: Sequence[Node]) -> list[list[tuple[Node, Node]]]:
+    """Each node and the next, in turns in which every node either sends or receives: both at once slow each other."""
+    pairs = list(zip(ring, [*ring[1:], ring[0]], strict=True))
+    odd = len(ring) % 2
+    whole = pairs[: len(pairs) - odd]
+    return [turn for turn in (whole[::2], whole[1::2], pairs[len(pairs) - odd :]) if turn]
 
 
 def carried_mb_s(link_bps: int) -> float:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_codexbench.agent import probe
+from pytest_codexbench.agent.client import Node
 from pytest_codexbench.agent.probe import Stream
 from pytest_codexbench.errors import AgentError
-from pytest_codexbench.experiment import carried_mb_s, unfit
+from pytest_codexbench.experiment import _turns, carried_mb_s, unfit
 from pytest_codexbench.matrix import BUILT_IN, Cell, Shape
 
 SECOND = 10**9
@@ -85,6 +86,17 @@ def test_links_that_are_not_what_was_asked_for_are_refused(rate: float, burst: f
         assert told is None
     else:
         assert re.search(why, told or "")
+
+
+@pytest.mark.parametrize("count", range(2, 9))
+def test_every_host_sends_to_the_next_and_does_one_thing_at_a_time(count: int) -> None:
+    """Every link is probed once, both ways; a node that receives meanwhile would send more slowly."""
+    nodes = [Node(f"n{index}", "", "", {}) for index in range(count)]
+    turns = [[(a.name, b.name) for a, b in turn] for turn in _turns(nodes)]
+
+    assert sorted((f"n{i}", f"n{(i + 1) % count}") for i in range(count)) == sorted(pair for t in turns for pair in t)
+    assert all(len({name for pair in turn for name in pair}) == 2 * len(turn) for turn in turns)
+    assert len(turns) == 2 + count % 2
 
 
 def test_links_that_nobody_probed_or_limits_are_let_pass() -> None:
