@@ -12,7 +12,7 @@ from typing import Any
 from pytest_codexbench import experiment
 from pytest_codexbench.backends import Backend, Cluster
 from pytest_codexbench.errors import BenchError, CannotRun, NotReady
-from pytest_codexbench.forecast import CLUSTER_S, Experience, bytes_text
+from pytest_codexbench.forecast import Experience, bytes_text
 from pytest_codexbench.matrix import Block, Cell, Shape
 from pytest_codexbench.metrics import of_round
 from pytest_codexbench.plan import WARM_UP, WARM_UP_SIZE, Draw, Needs, deadline_s, draw, visits
@@ -96,15 +96,15 @@ class Campaign:
         if why := self.backend.cannot(cell.shape):
             return f"{cell.system}: {why}"
         cost, room = self.known.cost(cell, self.needs(cell)), self.backend.room()
-        if cost.disk > room.disk * MOST_DISK:
+        if room.disk is not None and cost.disk > room.disk * MOST_DISK:
             return (
                 f"needs {bytes_text(cost.disk)} of disk, {bytes_text(room.disk)} are free in {room.where}, of which "
-                f"{MOST_DISK:.0%} may be used; give another folder by --cb-data, or smaller files"
+                f"{MOST_DISK:.0%} may be used; {room.more_disk}"
             )
         if cost.memory > self._memory() * MOST_MEMORY:
             return (
                 f"needs {bytes_text(cost.memory)} of memory, {bytes_text(self._memory())} are free, of which "
-                f"{MOST_MEMORY:.0%} may be used; take fewer nodes, or another machine"
+                f"{MOST_MEMORY:.0%} may be used; {room.more_memory}"
             )
         return None
 
@@ -179,13 +179,17 @@ class Campaign:
         wanted = sum(self._taken(cell.shape) for cell in block.cells if cell.shape not in self._up)
         return len(block.variants) == 1 or wanted <= self._memory(keep=size) * MOST_MEMORY
 
+    def _left_s(self) -> float | None:
+        """What is left of the budget; None without one."""
+        return None if self.terms.budget_s is None else self.terms.budget_s - (time.monotonic() - self._begun)
+
     def _time_left(self, cell: Cell) -> bool:
-        if self.terms.budget_s is None:
+        left_s = self._left_s()
+        if left_s is None:
             return True
-        left_s = self.terms.budget_s - (time.monotonic() - self._begun)
         done = self._rounds.get(cell, {}).values()
         expected_s = max((r.seconds["round_s"] for r in done), default=self.known.cost(cell, self.needs(cell)).seconds)
-        return expected_s + (0 if cell.shape in self._up else CLUSTER_S) <= left_s
+        return expected_s + (0 if cell.shape in self._up else self.backend.cluster_s) <= left_s
 
     def _round(self, cell: Cell, drawn: Draw, alone: bool = False) -> None:
         """One round of one cell, unless it is there already or its cluster does not come up."""
@@ -193,15 +197,21 @@ class Campaign:
             return
         try:
             up = self._cluster(cell, alone)
+        except BenchError as trouble:
+            if trouble is not self._down_for.get(cell.shape):
+                self.say({"what": "trouble", "text": f"{cell.shape}: {trouble}"})
+            self._down_for[cell.shape] = self._troubles[cell] = trouble
+            return
+        try:
             if why := experiment.unfit(cell, up.environment.probe):
                 raise NotReady(why)
             with self._alone(cell, up.cluster):
                 round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
                 self._rounds.setdefault(cell, {})[drawn.index] = round_
         except BenchError as trouble:
-            if trouble is not self._down_for.get(cell.shape):
-                self.say({"what": "trouble", "text": f"{cell.shape}: {trouble}"})
-            self._down_for[cell.shape] = self._troubles[cell] = trouble
+            if str(trouble) != str(self._troubles.get(cell)):
+                self.say({"what": "trouble", "text": f"{cell}: {trouble}"})
+            self._troubles[cell] = trouble
             return
         if round_.left_on or (not round_.success and not self._healthy(up.cluster)):
             self._down(cell.shape)
@@ -315,7 +325,7 @@ class Campaign:
         """Take a cluster down; one that resists is told at once, and again when the campaign ends."""
         try:
             self._up.pop(shape).stack.close()
-        except BenchError as trouble:
+        except (BenchError, OSError) as trouble:
             self._resisted.append(f"{shape}: {trouble}")
             self.say({"what": "trouble", "text": self._resisted[-1]})
 
@@ -352,7 +362,7 @@ class Campaign:
                 told_at = now
                 self.say({"what": "waiting", "text": f"{cell}: waits until {other} is through"})
 
-        with self.backend.alone(cluster, waiting):
+        with self.backend.alone(cluster, waiting, self._left_s()):
             yield
 
 

@@ -14,7 +14,6 @@ from pytest_codexbench.records import JOURNAL, Round, read_journal
 from pytest_codexbench.systems import find
 
 RUNS_READ = 5
-CLUSTER_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,12 @@ def forecast(
     needs: Callable[[Cell], Needs],
     reason: Callable[[Cell], str | None],
     known: Experience,
+    cluster_s: float,
 ) -> Forecast:
-    """What ``rounds`` of each cell will take together; cells with a ``reason`` not to run are counted by it."""
+    """What ``rounds`` of each cell will take together; cells with a ``reason`` not to run are counted by it.
+
+    A cluster takes ``cluster_s`` to come up.
+    """
     skipped: dict[str, int] = {}
     costs: dict[Cell, Cost] = {}
     for cell in cells:
@@ -96,7 +99,7 @@ def forecast(
         disk=max((each.disk for each in costs.values()), default=0),
         memory=max((sum(costs[one].memory for one in _beside(cell, costs)) for cell in costs), default=0),
         programs=max((sum(map(_programs, _beside(cell, costs))) for cell in costs), default=0),
-        seconds=rounds * sum(each.seconds for each in costs.values()) + CLUSTER_S * len(clusters),
+        seconds=rounds * sum(each.seconds for each in costs.values()) + cluster_s * len(clusters),
         skipped=skipped,
     )
 

@@ -449,7 +449,7 @@ class Bench:
             return True
         try:
             with Campaign(self.backend, Journal(self.options.results), terms, self.known, lambda event: None) as asked:
-                told = forecast(cells, self.plan.rounds, asked.needs, asked.reason, self.known)
+                told = forecast(cells, self.plan.rounds, asked.needs, asked.reason, self.known, self.backend.cluster_s)
         except BenchError as error:
             raise pytest.UsageError(str(error)) from error
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")

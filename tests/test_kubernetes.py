@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_codexbench.agent.wire import Interface
-from pytest_codexbench.errors import AgentError, CannotRun, NotReady
+from pytest_codexbench.errors import AgentError, CannotRun, WrongInput
 from pytest_codexbench.matrix import Shape, Variant
 
 pytest.importorskip("kubernetes", reason="the extra `kubernetes` is not installed")
@@ -40,6 +41,12 @@ def test_any_name_becomes_a_label(text: str) -> None:
     assert re.fullmatch(r"|[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", backend._label(text))
 
 
+@given(st.text(max_size=60), st.text(max_size=30))
+def test_any_shape_becomes_the_name_of_a_namespace(name: str, system: str) -> None:
+    """Variants are named by people, with dots; a namespace has 63 letters, digits and dashes."""
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", backend._space(Shape(Variant(f"{name}.x", system), 2)))
+
+
 @pytest.mark.parametrize(
     "text, values",
     [
@@ -56,7 +63,9 @@ def test_an_image_is_written_as_registries_write_it(text: str, values: dict[str,
     assert values == backend._image(text)
 
 
-@pytest.mark.parametrize("text, size", [("0", 0), ("25Gi", 25 << 30), ("500M", 5 * 10**8), ("2", 2), ("nonsense", 0)])
+@pytest.mark.parametrize(
+    "text, size", [("0", 0), ("25Gi", 25 << 30), ("500M", 5 * 10**8), ("2", 2), ("3920m", 3), ("nonsense", 0)]
+)
 def test_quantities_are_read(text: str, size: int) -> None:
     """As the API server writes what a node gives."""
     assert size == backend._quantity(text)
@@ -87,8 +96,8 @@ def test_a_file_that_has_no_values_is_refused(text: str, tmp_path: Path) -> None
     mine = tmp_path / "mine.yaml"
     mine.write_text(text)
 
-    with pytest.raises(NotReady, match=r"mine\.yaml: "):
-        backend._read(mine)
+    with pytest.raises(WrongInput, match=r"--cb-values=.*mine\.yaml: "):
+        backend.Kubernetes(tmp_path, "run", backend.Wishes(values=mine))
 
 
 def test_without_a_cluster_the_ways_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,9 +157,10 @@ def test_why_a_pod_is_not_ready_is_told() -> None:
     starting = _pod(told(container_statuses=[waiting("ContainerCreating", "")]))
 
     assert ("node ErrImagePull: no such image",) == missing.reasons
-    assert missing.hopeless
+    assert 45.0 == missing.patience_s
     assert ("Unschedulable: full",) == full.reasons
-    assert not full.hopeless
+    assert math.inf == full.patience_s
+    assert 10.0 == _pod(told(container_statuses=[waiting("InvalidImageName", "a//b")])).patience_s
     assert () == starting.reasons
     assert not any(pod.ready for pod in (missing, full, starting))
 

@@ -28,17 +28,23 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is free for clusters: bytes of disk and of memory, and where that disk is."""
+    """What is free for clusters: bytes of disk and of memory, where that disk is, and what helps if it is too little.
 
-    disk: int
+    ``disk`` is None where nobody knows.
+    """
+
+    disk: int | None
     memory: int
     where: str
+    more_disk: str = "give another folder by --cb-data, or smaller files"
+    more_memory: str = "take fewer nodes, or another machine"
 
 
 class Backend(Protocol):
-    """A place for clusters."""
+    """A place for clusters. ``cluster_s`` is what one usually takes to come up, in seconds."""
 
     name: str
+    cluster_s: float
 
     def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> AbstractContextManager[Cluster]:
         """Nodes of that shape, ready; gone when the block is left. ``say`` hears how far it is.
@@ -49,11 +55,13 @@ class Backend(Protocol):
             NotReady: if it does not come up in time; names the node and the end of its log.
         """
 
-    def alone(self, cluster: Cluster, waiting: Callable[[str], None]) -> AbstractContextManager[None]:
+    def alone(
+        self, cluster: Cluster, waiting: Callable[[str], None], most_s: float | None
+    ) -> AbstractContextManager[None]:
         """Nothing else is measured on the cluster's hosts inside the block; ``waiting`` hears whom it waits for.
 
         Raises:
-            NotReady: if nobody can tell.
+            NotReady: if nobody can tell, or the others are not through in ``most_s`` seconds, where that is a number.
         """
 
     def environment(self, workers: int) -> Environment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import secrets
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -47,6 +49,7 @@ class Local:
     """The backend ``local``. ``logs`` is the folder for the logs of all clusters, ``root`` the one for their data."""
 
     name = "local"
+    cluster_s = 4.0
 
     def __init__(self, logs: Path, root: Path | None = None) -> None:
         self.logs = logs
@@ -120,15 +123,18 @@ class Local:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def alone(self, cluster: Cluster, waiting: Callable[[str], None]) -> Iterator[None]:
+    def alone(self, cluster: Cluster, waiting: Callable[[str], None], most_s: float | None) -> Iterator[None]:
         """One lock for this machine: all clusters of this user share its processors."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(Path(tempfile.gettempdir()) / f"codexbench-measuring-{os.getuid()}.lock")
+        end = math.inf if most_s is None else time.monotonic() + most_s
         while not lock.is_locked:
             try:
                 lock.acquire(timeout=TURN_S)
             except Timeout:
+                if time.monotonic() > end:
+                    raise NotReady(f"another measurement on this machine was not through in {most_s:.0f} s") from None
                 waiting("another measurement on this machine")
         try:
             yield

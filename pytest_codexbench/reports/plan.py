@@ -21,7 +21,8 @@ def plan_lines(told: Forecast, cells: Sequence[Cell], plan: Plan, known: Experie
     )
     yield f"  rounds      {told.rounds} ({plan.rounds} a cell)"
     yield f"  bytes       {bytes_text(told.moved)} over the links"
-    yield f"  disk        {bytes_text(told.disk)} at the most at one time; {bytes_text(room.disk)} free in {room.where}"
+    free = "claimed as it is needed" if room.disk is None else f"{bytes_text(room.disk)} free in {room.where}"
+    yield f"  disk        {bytes_text(told.disk)} at the most at one time; {free}"
     yield f"  memory      {bytes_text(told.memory)} at the most at one time; {bytes_text(room.memory)} free"
     if plan.backend == "kubernetes":
         yield f"  Pods        {told.programs} at the most at one time"

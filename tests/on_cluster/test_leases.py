@@ -36,7 +36,7 @@ def test_one_host_is_one_runs_at_a_time(api: Api) -> None:
         waits.set()
 
     def other() -> None:
-        with second.entered(), second.alone_on(["b"], heard.append), second.alone_on(["c", "a"], waiting, 0.1):
+        with second.entered(), second.alone_on(["b"], heard.append), second.alone_on(["c", "a"], waiting, look_s=0.1):
             order.append("second")
 
     with first.entered(), first.alone_on(["a", "a"], heard.append):
@@ -64,7 +64,7 @@ def test_a_process_that_died_holds_no_host(api: Api, kube: Kube) -> None:
     known, leases = census(api)
     heard: list[str] = []
     mine = Register(api, "mine")
-    with mine.entered(), mine.alone_on(["a"], heard.append, 0.1):
+    with mine.entered(), mine.alone_on(["a"], heard.append, look_s=0.1):
         pass
 
     assert ["dead"] == [owner.run for owner in known.values()]

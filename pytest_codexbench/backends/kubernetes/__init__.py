@@ -24,10 +24,10 @@ from pytest_codexbench.backends.kubernetes.namespaces import copy_secrets, names
 from pytest_codexbench.backends.kubernetes.owners import OWNER, RUN, Register
 from pytest_codexbench.backends.kubernetes.pods import Pod, Pods, incidents
 from pytest_codexbench.backends.kubernetes.release import Helm, chart_of
-from pytest_codexbench.errors import CannotRun, NotReady
+from pytest_codexbench.errors import CannotRun, NotReady, WrongInput
 from pytest_codexbench.matrix import Shape, rate_text
 from pytest_codexbench.records import Environment
-from pytest_codexbench.systems import Contact, Handle
+from pytest_codexbench.systems import Contact, Handle, needs_of
 from pytest_codexbench.together import each
 
 AGENT_PORT = 7070
@@ -59,10 +59,13 @@ class Kubernetes:
     """The backend ``kubernetes``. ``logs`` is the folder for the logs of all clusters, ``run`` the run's id."""
 
     name = "kubernetes"
+    cluster_s = 20.0
 
     def __init__(self, logs: Path, run: str, wishes: Wishes | None = None) -> None:
         self.logs, self.run, self.wishes = logs, run, wishes or Wishes()
+        self._more = _read(self.wishes.values) if self.wishes.values else {}
         self._swept = False
+        self._memory_taken = 0
 
     @cached_property
     def _api(self) -> Api:
@@ -87,9 +90,20 @@ class Kubernetes:
         return None
 
     def room(self) -> Room:
-        """What all nodes of the cluster together give to Pods; what others use of it is not known."""
-        disk, memory = (self._given(what) for what in ("ephemeral-storage", "memory"))
-        return Room(disk, memory, f"all {len(self._nodes())} nodes together")
+        """What all nodes of the cluster together give to Pods, less this run's; what others use is not known.
+
+        How much there is of volumes that are claimed, nobody knows.
+        """
+        claimed = self._more.get("storage", {}).get("kind") == "pvc"
+        disk = None if claimed else self._given("ephemeral-storage")
+        memory = max(0, self._given("memory") - self._memory_taken)
+        return Room(
+            disk,
+            memory,
+            f"all {len(self._nodes())} nodes together",
+            "claim volumes (storage.kind: pvc in --cb-values), or take smaller files, or more nodes in the cluster",
+            "take fewer nodes, or more nodes in the cluster",
+        )
 
     def _nodes(self) -> list[Any]:
         found: Any = self._api.ask("the nodes", lambda: self._api.core.list_node(_request_timeout=TIMEOUTS))
@@ -137,10 +151,11 @@ class Kubernetes:
             if not self._swept:
                 self._swept = True
                 sweep_before(self._api, say)
-            name = f"codexbench-{secrets.token_hex(4)}-{_label(str(shape))}"[:63].rstrip("-.")
+            name = _space(shape)
             labels = {RUN: _label(self.run), CELL: _label(str(shape)), OWNER: owner}
             space = stack.enter_context(namespace(self._api, name, labels, keep))
             values = self._values(shape, largest, token)
+            stack.enter_context(self._counted(shape))
             copy_secrets(self._api, [one["name"] for one in values.get("imagePullSecrets", ())], space)
             pods = Pods(self._api, space, RELEASE)
             if keep:
@@ -151,12 +166,22 @@ class Kubernetes:
             stack.callback(pods.keep_logs, self.logs / str(shape))
             up = pods.ready(shape.nodes, PODS_S, lambda text: say(f"{shape}: {text}"))
             urls = [stack.enter_context(self._reached(pod, space)) for pod in up]
-            yield _started(up, urls, token, pods)
+            yield replace(_started(up, urls, token, pods), incidents=_Watch(pods, self._register))
 
     @contextmanager
-    def alone(self, cluster: Cluster, waiting: Callable[[str], None]) -> Iterator[None]:
+    def _counted(self, shape: Shape) -> Iterator[None]:
+        """The memory that its Pods are expected to take, while they are there."""
+        taken = needs_of(shape).memory * shape.nodes
+        self._memory_taken += taken
+        try:
+            yield
+        finally:
+            self._memory_taken -= taken
+
+    @contextmanager
+    def alone(self, cluster: Cluster, waiting: Callable[[str], None], most_s: float | None) -> Iterator[None]:
         """A lease for each of its hosts, which all runs on the cluster look for."""
-        with self._register.alone_on(cluster.hosts, waiting):
+        with self._register.alone_on(cluster.hosts, waiting, most_s):
             yield
 
     def _values(self, shape: Shape, largest: int, token: str) -> dict[str, Any]:
@@ -179,7 +204,7 @@ class Kubernetes:
             values["imageRegistry"] = self.wishes.registry
         if self.wishes.agent_image:
             values["agent"] = {"image": _image(self.wishes.agent_image)}
-        return _merged(values, _read(self.wishes.values) if self.wishes.values else {})
+        return _merged(values, self._more)
 
     @contextmanager
     def _reached(self, pod: Pod, namespace: str) -> Iterator[str]:
@@ -244,14 +269,17 @@ class PodNode(Node):
 
 
 class _Watch:
-    """Asked what happened to Pods, tells what did since it was asked last."""
+    """Asked what spoilt a measurement, tells what happened to the release's Pods since it was asked last.
 
-    def __init__(self, pods: Pods, seen: Sequence[Pod]) -> None:
-        self.pods, self.seen = pods, seen
+    And who else measured on their hosts, as may be if this process was not heard of for a while.
+    """
+
+    def __init__(self, pods: Pods, register: Register) -> None:
+        self.pods, self.register, self.seen = pods, register, pods.all()
 
     def __call__(self) -> Sequence[str]:
-        before, self.seen = self.seen, self.pods.now()
-        return incidents(before, self.seen)
+        before, self.seen = self.seen, self.pods.all()
+        return [*incidents(before, self.seen), *self.register.lost()]
 
 
 def _started(pods: Sequence[Pod], urls: Sequence[str], token: str, read: Pods) -> Cluster:
@@ -270,7 +298,12 @@ def _started(pods: Sequence[Pod], urls: Sequence[str], token: str, read: Pods) -
     )
     each(nodes, lambda node: node.join([contact for contact in contacts if contact["name"] != node.name]))
     images = {f"image {container}": image for container, image in pods[0].images.items()}
-    return Cluster(nodes, {**told[0]["versions"], **images}, tuple(pod.host for pod in pods), _Watch(read, pods))
+    return Cluster(nodes, {**told[0]["versions"], **images}, tuple(pod.host for pod in pods))
+
+
+def _space(shape: Shape) -> str:
+    """A name for a namespace that no other has: of letters, digits and dashes alone, 63 at most."""
+    return f"codexbench-{secrets.token_hex(4)}-{_label(str(shape)).replace('.', '-')}"[:63].rstrip("-")
 
 
 def _label(text: str) -> str:
@@ -290,16 +323,16 @@ def _read(path: Path) -> dict[str, Any]:
     """A file of values.
 
     Raises:
-        NotReady: if it is none.
+        WrongInput: if it is none.
     """
     import yaml
 
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise NotReady(f"{path}: {error}") from error
+        raise WrongInput(f"--cb-values={path}: {error}") from error
     if not isinstance(found, dict):
-        raise NotReady(f"{path}: no values in it: a mapping is needed")
+        raise WrongInput(f"--cb-values={path}: no values in it: a mapping is needed")
     return found
 
 
@@ -311,13 +344,23 @@ def _merged(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+UNITS = {
+    "m": 1e-3,
+    "Ki": 1 << 10,
+    "Mi": 1 << 20,
+    "Gi": 1 << 30,
+    "Ti": 1 << 40,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+}
 
 
 def _quantity(text: str) -> int:
-    """Bytes in a quantity as Kubernetes writes it: ``25Gi``."""
+    """A quantity as Kubernetes writes it, whole: ``25Gi`` of bytes, ``3920m`` of processors."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]*)", text)
-    return int(float(match[1]) * UNITS.get(match[2], 1)) if match else 0
+    return int(float(match[1]) * UNITS.get(match[2], 1.0)) if match else 0
 
 
 def _one_or_all(texts: Any) -> str:

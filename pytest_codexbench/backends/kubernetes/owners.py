@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from pytest_codexbench.backends.kubernetes.api import TIMEOUTS, Api
-from pytest_codexbench.errors import BenchError
+from pytest_codexbench.errors import BenchError, NotReady
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Lease, V1ObjectMeta
@@ -103,6 +105,8 @@ class Register:
         self._lock = threading.Lock()
         self._users = 0
         self._end = threading.Event()
+        self._renewal: threading.Thread | None = None
+        self._held: dict[str, V1ObjectMeta] = {}
 
     @contextmanager
     def entered(self) -> Iterator[str]:
@@ -112,7 +116,8 @@ class Register:
             if self._users == 1:
                 self._put(self.name, {PROCESS: str(Process.this())})
                 self._end = threading.Event()
-                threading.Thread(target=self._renew, args=(self._end,), name="renewal", daemon=True).start()
+                self._renewal = threading.Thread(target=self._renew, args=(self._end,), name="renewal", daemon=True)
+                self._renewal.start()
         try:
             yield self.name
         finally:
@@ -120,6 +125,8 @@ class Register:
                 self._users -= 1
                 if not self._users:
                     self._end.set()
+                    if self._renewal is not None:  # a renewal under way would make it anew
+                        self._renewal.join()
                     remove_lease(self.api, self.name)
 
     def _renew(self, end: threading.Event) -> None:
@@ -150,31 +157,60 @@ class Register:
         )
 
     @contextmanager
-    def alone_on(self, hosts: Iterable[str], waiting: Callable[[str], None], look_s: float = 1.0) -> Iterator[None]:
-        """No other process measures on these hosts inside the block; ``waiting`` hears whom it waits for."""
-        held: list[str] = []
+    def alone_on(
+        self,
+        hosts: Iterable[str],
+        waiting: Callable[[str], None],
+        most_s: float | None = None,
+        look_s: float = 1.0,
+    ) -> Iterator[None]:
+        """No other process measures on these hosts inside the block; ``waiting`` hears whom it waits for.
+
+        Raises:
+            NotReady: if it waited for ``most_s`` seconds, where that is a number.
+        """
+        end = math.inf if most_s is None else time.monotonic() + most_s
         try:
             # in one order everywhere, or two processes would wait for each other
-            for host in sorted(set(hosts)):
-                while (other := self._taken(f"codexbench-on-{host}"[:253])) is not None:
+            for name in sorted({f"codexbench-on-{host}"[:253] for host in hosts}):
+                while (other := self._taken(name)) is not None:
+                    if time.monotonic() > end:
+                        raise NotReady(
+                            f"{other} was not through with {name.removeprefix('codexbench-on-')} in {most_s:.0f} s"
+                        )
                     waiting(other)
                     self._end.wait(look_s)
-                held.append(f"codexbench-on-{host}"[:253])
             yield
         finally:
-            for name in reversed(held):
-                remove_lease(self.api, name)
+            for name, about in reversed(list(self._held.items())):
+                remove_lease(self.api, name, about)
+            self._held.clear()
+
+    def lost(self) -> list[str]:
+        """Which hosts of ours others have taken, since this process was not heard of for too long: a line each."""
+        if not self._held:
+            return []
+        there: dict[str, Any] = {
+            str(lease.metadata.name): lease.metadata for lease in census(self.api)[1] if lease.metadata
+        }
+        told = []
+        for name, about in self._held.items():
+            if name not in there or there[name].uid != about.uid:
+                other = (there[name].labels or {}).get(RUN, "another run") if name in there else "another run"
+                told.append(f"{other} may have measured on {name.removeprefix('codexbench-on-')} too")
+        return told
 
     def _taken(self, name: str) -> str | None:
         """Take a host's lease; else who has it. That of a process that is gone is removed, for the next look."""
         body = self._lease(name, {PROCESS: str(Process.this())})
         leases = self.api.leases
 
-        def make() -> bool:
-            leases.create_namespaced_lease(COMMON, body, _request_timeout=TIMEOUTS)
-            return True
+        def make() -> Any:
+            return leases.create_namespaced_lease(COMMON, body, _request_timeout=TIMEOUTS)
 
-        if self.api.ask(f"lease {name}", make, conflict=lambda: False):
+        made: Any = self.api.ask(f"lease {name}", make, conflict=lambda: None)
+        if made is not None:
+            self._held[name] = made.metadata
             return None
         found: Any = self.api.ask(
             f"lease {name}",
@@ -184,8 +220,9 @@ class Register:
         if found is None:
             return "a moment"
         holder = (found.metadata.labels or {}).get(OWNER, "")
-        if holder == self.name:
-            return None  # made by a request of which the answer was lost
+        if holder == self.name:  # made by a request of which the answer was lost
+            self._held[name] = found.metadata
+            return None
         owner = census(self.api)[0].get(holder)
         if owner is None or owner.gone(SILENT_S):
             remove_lease(self.api, name, found.metadata)
@@ -220,10 +257,10 @@ def _heard(about: V1ObjectMeta) -> datetime:
 
 
 def remove_lease(api: Api, name: str, known: V1ObjectMeta | None = None) -> None:
-    """Remove a lease; where it is ``known``, only if it is still the same."""
+    """Remove a lease; where it is ``known``, only that one and none that was made since."""
     from kubernetes.client import V1DeleteOptions, V1Preconditions
 
-    only = V1Preconditions(uid=known.uid, resource_version=known.resource_version) if known else None
+    only = V1Preconditions(uid=known.uid) if known else None
 
     def remove() -> None:
         api.leases.delete_namespaced_lease(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_codexbench.backends.kubernetes.api import TIMEOUTS, Api
-from pytest_codexbench.errors import BenchError, NotReady
+from pytest_codexbench.errors import NotReady
+from pytest_codexbench.together import each
 
 LOOK_S = 0.5
 TAIL_LINES = 40
@@ -17,11 +19,11 @@ LOG_BYTES = 50_000_000
 # A log is worth a wait, but not a long one: the host that keeps it may be gone.
 LOG_S, LOG_TIMEOUTS = 10.0, (5.0, 10.0)
 EVENTS = 5
-# What does not get better by waiting, after this many seconds of it.
-HOPELESS = frozenset(
-    ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
-)
+# What does not get better by waiting, after so many seconds of it. A pull is tried again after 10 s, and after 20 more.
+HOPELESS = frozenset(("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"))
 HOPELESS_S = 10.0
+STUBBORN = frozenset(("ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"))
+STUBBORN_S = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,10 @@ class Pod:
     ends: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def hopeless(self) -> bool:
-        """Whether it will not get better by waiting."""
-        return any(word in reason for reason in self.reasons for word in HOPELESS)
+    def patience_s(self) -> float:
+        """After how many seconds in this state it will not get better by waiting; infinite if it may."""
+        words = {word for reason in self.reasons for word in reason.replace(":", " ").split()}
+        return HOPELESS_S if words & HOPELESS else STUBBORN_S if words & STUBBORN else math.inf
 
 
 def incidents(before: Sequence[Pod], now: Sequence[Pod]) -> list[str]:
@@ -78,15 +81,22 @@ class Pods:
     release: str
 
     def now(self) -> list[Pod]:
-        """All of them, by number."""
-        selector = f"app.kubernetes.io/instance={self.release},app.kubernetes.io/component=node"
+        """Those of nodes, by number."""
+        found = self._selected(f"app.kubernetes.io/instance={self.release},app.kubernetes.io/component=node")
+        return sorted(found, key=lambda pod: int(pod.name.rpartition("-")[2]))
+
+    def all(self) -> list[Pod]:
+        """Those of nodes and of services."""
+        return self._selected(f"app.kubernetes.io/instance={self.release},app.kubernetes.io/component!=trial")
+
+    def _selected(self, selector: str) -> list[Pod]:
         found: Any = self.api.ask(
             f"the Pods of {self.namespace}",
             lambda: self.api.core.list_namespaced_pod(
                 self.namespace, label_selector=selector, _request_timeout=TIMEOUTS
             ),
         )
-        return sorted(map(_pod, found.items), key=lambda pod: int(pod.name.rpartition("-")[2]))
+        return [_pod(one) for one in found.items]
 
     def same(self, pod: Pod) -> bool:
         """Whether a Pod is still the one it was, with none of its containers started again, on a host that is heard of.
@@ -107,7 +117,7 @@ class Pods:
                 events, and the end of its log.
         """
         begun, told = time.monotonic(), -1
-        hopeless_since: float | None = None
+        stuck_since: float | None = None
         while True:
             pods = self.now()
             up = [pod for pod in pods if pod.ready]
@@ -117,8 +127,9 @@ class Pods:
                 told = len(up)
                 say(f"{told} of {count} Pods ready")
             now = time.monotonic()
-            hopeless_since = (hopeless_since or now) if any(pod.hopeless for pod in pods) else None
-            in_vain = hopeless_since is not None and now - hopeless_since > HOPELESS_S
+            patience_s = min((pod.patience_s for pod in pods), default=math.inf)
+            stuck_since = (stuck_since or now) if math.isfinite(patience_s) else None
+            in_vain = stuck_since is not None and now - stuck_since > patience_s
             if in_vain or now - begun > deadline_s:
                 waited = f"{now - begun:.0f} s"
                 raise NotReady(f"{len(up)} of {count} Pods were ready after {waited}; {self._about(pods)}")
@@ -129,7 +140,7 @@ class Pods:
         waiting = [pod for pod in pods if not pod.ready]
         if not waiting:
             return f"no Pod was made: {self._events(None)}"
-        pod = next((pod for pod in waiting if pod.hopeless), waiting[0])
+        pod = min(waiting, key=lambda pod: pod.patience_s)
         reasons = "; ".join(pod.reasons) or "no reason is given"
         log = self.tail(pod.name) or "(empty)"
         return f"{pod.name} is {pod.phase}: {reasons}; events: {self._events(pod.name)}; the end of its log: {log}"
@@ -153,26 +164,35 @@ class Pods:
             return ""
 
     def _log(self, pod: str, container: str, **options: Any) -> str:
-        text = self.api.ask(
+        # as bytes: a program may say anything, and the client would break at what is not UTF-8
+        answer: Any = self.api.ask(
             f"the log of {pod}/{container}",
             lambda: self.api.core.read_namespaced_pod_log(
-                pod, self.namespace, container=container, _request_timeout=LOG_TIMEOUTS, **options
+                pod,
+                self.namespace,
+                container=container,
+                _preload_content=False,
+                _request_timeout=LOG_TIMEOUTS,
+                **options,
             ),
-            absent=lambda: "",
+            absent=lambda: None,
             patience_s=LOG_S,
         )
-        return str(text)
+        return "" if answer is None else bytes(answer.data).decode("utf-8", "replace")
 
     def keep_logs(self, folder: Path) -> None:
-        """Write what every container said into ``folder``."""
+        """Add what every container said to its file in ``folder``, below the name of the namespace."""
         folder.mkdir(parents=True, exist_ok=True)
-        for pod in self.now():
-            for container, suffix in (("node", ""), ("agent", ".agent")):
-                path = folder / f"{pod.name}{suffix}.log"
-                try:
-                    path.write_text(self._log(pod.name, container, limit_bytes=LOG_BYTES), encoding="utf-8")
-                except BenchError as error:
-                    path.write_text(f"the log could not be read: {error}\n", encoding="utf-8")
+        each(self.now(), lambda pod: self._keep_logs(pod, folder))
+
+    def _keep_logs(self, pod: Pod, folder: Path) -> None:
+        for container, suffix in (("node", ""), ("agent", ".agent")):
+            try:
+                text = self._log(pod.name, container, limit_bytes=LOG_BYTES)
+            except NotReady as error:
+                text = f"the log could not be read: {error}\n"
+            with (folder / f"{pod.name}{suffix}.log").open("a", encoding="utf-8") as file:
+                file.write(f"--- {self.namespace} ---\n{text}")
 
 
 def _pod(told: Any) -> Pod:
