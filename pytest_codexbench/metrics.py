@@ -15,9 +15,18 @@ from pytest_codexbench.timeline import MIB, Timeline
 MOST_DRIFT = 0.6
 VIEWS = ("available", "contiguous")
 PERCENTS = {"t50_s": 50, "t90_s": 90, "t100_s": 100}
+HEADLINE = {"download": "t100_s", "upload": "publish_s"}
+"""What cells of each kind are compared by."""
+MORE_IS_BETTER = frozenset({"download_mb_s", "upload_mb_s", "efficiency", "fairness"})
+UNITS = (("mb_s", "MB/s"), ("_s", "s"), ("_bytes", "B"))
 
 Figures = Mapping[str, float | None]
 """Value by metric, as ``docs/metrics.md`` names and defines them. Infinite: not reached. None: nobody can tell."""
+
+
+def unit_of(metric: str) -> str:
+    """The unit of a metric, by the end of its name."""
+    return next((unit for end, unit in UNITS if metric.endswith(end)), "" if metric == "stalls" else "ratio")
 
 
 def of_timeline(timeline: Timeline) -> Figures:
@@ -89,6 +98,23 @@ def views_of(rounds: Iterable[Round]) -> set[str]:
     return {view for round_ in rounds for transfer in round_.transfers for view in transfer.timelines}
 
 
+def figures_of(rounds: Sequence[Round]) -> list[Figures]:
+    """The figures of a cell's rounds. What others of its rounds tell a time of, a failed round did not reach."""
+    views = views_of(rounds)
+    moments = {
+        name
+        for round_ in rounds
+        for transfer in round_.transfers
+        if transfer.kind == round_.cell.kind
+        for name in transfer.seconds
+    }
+    told = [of_round(round_, views) for round_ in rounds]
+    return [
+        figures if round_.success else {**dict.fromkeys(moments, math.inf), **figures}
+        for round_, figures in zip(rounds, told, strict=True)
+    ]
+
+
 def _publishing(round_: Round, transfers: Sequence[Transfer]) -> Figures:
     good = round_.success and len(transfers) == 1
     publish_s = transfers[0].seconds.get("publish_s", math.inf) if good else math.inf
@@ -158,7 +184,7 @@ class Summary:
     @property
     def headline(self) -> str:
         """The metric that cells of its kind are compared by."""
-        return "t100_s" if self.cell.kind == "download" else "publish_s"
+        return HEADLINE[self.cell.kind]
 
     def centre(self, metric: str) -> float | None:
         """The median of one metric; None if it was not measured."""
@@ -174,15 +200,14 @@ def summarise(rounds: Sequence[Round]) -> Summary:
     """
     (cell,) = {round_.cell for round_ in rounds}
     ordered = sorted(rounds, key=lambda round_: round_.index)
-    views = views_of(ordered)
-    figures = [of_round(round_, views) for round_ in ordered]
+    figures = figures_of(ordered)
     intervals = {}
     for name in dict.fromkeys(name for each in figures for name in each):
         values = [value for each in figures if (value := each.get(name)) is not None]
         if values:
             intervals[name] = median_interval(values)
     succeeded = sum(round_.success for round_ in ordered)
-    headline = [each["t100_s" if cell.kind == "download" else "publish_s"] or 0.0 for each in figures]
+    headline = [each[HEADLINE[cell.kind]] or 0.0 for each in figures]
     return Summary(
         cell=cell,
         rounds=len(ordered),
@@ -208,13 +233,26 @@ def _place(cell: Cell) -> tuple[object, ...]:
     return cell.kind, cell.shape.link or 0, cell.shape.nodes, cell.seeders, cell.size, cell.system
 
 
-def paired_ratio(subject: Sequence[Round], reference: Sequence[Round], metric: str) -> Interval | None:
-    """The median over rounds of subject / reference, round by round; None where no round is in both.
+def burdens(rounds: Sequence[Round], metric: str) -> dict[int, float]:
+    """What one metric says of each round that tells it, by index: more is worse, so speeds are turned over."""
+    figures = zip(rounds, figures_of(rounds), strict=True)
+    told = {round_.index: value for round_, each in figures if (value := each.get(metric)) is not None}
+    if metric not in MORE_IS_BETTER:
+        return told
+    return {index: 1 / value if value else math.inf for index, value in told.items()}
 
-    Pairs in which neither arrived say nothing of a ratio and are left out of it.
+
+def paired_ratios(subject: Sequence[Round], reference: Sequence[Round], metric: str) -> list[float]:
+    """Subject / reference of every round that is in both; over 1 is worse.
+
+    Pairs in which neither arrived say nothing of a ratio and are left out.
     """
-    reference_by_index = {round_.index: of_round(round_).get(metric) for round_ in reference}
-    pairs = ((of_round(round_).get(metric), reference_by_index.get(round_.index)) for round_ in subject)
-    ratios = [ratio(a, b) for a, b in pairs if a is not None and b is not None]
-    told = [value for value in ratios if not math.isnan(value)]
+    ours, theirs = burdens(subject, metric), burdens(reference, metric)
+    ratios = [ratio(value, theirs[index]) for index, value in ours.items() if index in theirs]
+    return [value for value in ratios if not math.isnan(value)]
+
+
+def paired_ratio(subject: Sequence[Round], reference: Sequence[Round], metric: str) -> Interval | None:
+    """The median over rounds of subject / reference, round by round; None where no round is in both."""
+    told = paired_ratios(subject, reference, metric)
     return median_interval(told) if told else None

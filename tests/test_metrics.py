@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from pytest_codexbench.matrix import BUILT_IN, Cell, Shape, Variant
-from pytest_codexbench.metrics import by_cell, of_round, of_timeline, of_transfer, paired_ratio, summarise
+from pytest_codexbench.metrics import (
+    by_cell,
+    of_round,
+    of_timeline,
+    of_transfer,
+    paired_ratio,
+    paired_ratios,
+    summarise,
+    unit_of,
+)
 from pytest_codexbench.plan import WARM_UP
 from pytest_codexbench.records import CORRUPT, FAILED, LATE, OK, Counters, Environment, Round, Transfer
 from pytest_codexbench.stats import Interval, wilson
@@ -476,3 +485,36 @@ def test_a_failure_on_one_side_is_a_ratio() -> None:
     subject, reference = rounds(INF, 2.0, INF, 4.0), rounds(1.0, INF, INF, 2.0, variant=HTTP)
 
     assert Interval(2.0, 0.0, INF, None, 3) == paired_ratio(subject, reference, "t100_s")
+
+
+def test_speeds_are_turned_over() -> None:
+    """Over 1 is always worse: half the speed is 2, and a speed of nothing is infinitely worse."""
+    subject, reference = rounds(20.0, INF, 4.0), rounds(10.0, 3.0, INF, variant=HTTP)
+
+    assert [2.0, INF, 0.0] == pytest.approx(paired_ratios(subject, reference, "download_mb_s"))
+    assert paired_ratios(subject, reference, "t100_s") == paired_ratios(subject, reference, "download_mb_s")
+
+
+@pytest.mark.parametrize("metric", ["available.t50_s", "first_block_s"])
+def test_a_round_that_told_nothing_did_not_get_there(metric: str) -> None:
+    """A time that other rounds of the cell tell is infinite where every leecher was lost: it is not left out."""
+    lost = replace(rounds(1.0)[0], index=1, transfers=(failed(1),))
+    subject, reference = [*rounds(2.0), lost], rounds(1.0, 1.0, variant=HTTP)
+
+    assert [2.0, INF] == pytest.approx(paired_ratios(subject, reference, metric))
+    assert INF == summarise(subject).centre(metric)
+
+
+@pytest.mark.parametrize(
+    "metric, unit",
+    [
+        ("contiguous.t50_s", "s"),
+        ("download_mb_s", "MB/s"),
+        ("wire_rx_bytes", "B"),
+        ("stalls", ""),
+        ("overhead", "ratio"),
+    ],
+)
+def test_a_name_tells_its_unit(metric: str, unit: str) -> None:
+    """By its end, whatever the view."""
+    assert unit == unit_of(metric)
