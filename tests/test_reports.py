@@ -21,7 +21,7 @@ from pytest_codexbench.errors import BenchError
 from pytest_codexbench.metrics import summarise
 from pytest_codexbench.records import Journal, Note, Story
 from pytest_codexbench.reports import DOCUMENTS, benchmark, junit, markdown, results, write_all
-from pytest_codexbench.reports.comparisons import NO_COPY, comparisons
+from pytest_codexbench.reports.comparisons import NO_COPY, comparisons, standings
 from pytest_codexbench.reports.outcomes import outcomes
 from pytest_codexbench.reports.results import results_document
 from pytest_codexbench.reports.schema import SCHEMAS, record_schema, results_schema
@@ -192,6 +192,22 @@ def test_neither_arrived() -> None:
 
     assert comparison.ratio is not None
     assert (2.5, 2, 1) == (comparison.ratio.median, comparison.pairs, comparison.neither)
+
+
+@pytest.mark.parametrize("count,expected", [(6, 0), (10, 2)])
+def test_which_blocks_fail_of_all_that_are_looked_at(count: int, expected: int) -> None:
+    """Two of nine blocks are slower in each round: six rounds are too few to say so of nine at once, ten are enough."""
+    sizes = [size * MB for size in range(1, 10)]
+    groups = [
+        rounds_of(cell(name, size=size), [2.0 if name == "http" and size > 7 * MB else 1.0] * count)
+        for size in sizes
+        for name in ("bittorrent", "http")
+    ]
+
+    (standing,) = standings(comparisons(outcomes(story(*groups), {})))
+
+    assert 2 == standing.count(1.2, "fail")
+    assert expected == len(standing.failing(1.2))
 
 
 # --- results.json -----------------------------------------------------------------------------------------------------

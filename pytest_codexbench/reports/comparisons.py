@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_codexbench.matrix import Block, Cell
-from pytest_codexbench.metrics import paired_ratio
+from pytest_codexbench.metrics import HEADLINE, paired_ratio, paired_ratios
 from pytest_codexbench.reports.outcomes import Outcome, by_block
-from pytest_codexbench.stats import Interval, geometric_mean, verdict
+from pytest_codexbench.stats import LEVEL, Interval, chance_over, geometric_mean, holm, verdict
 
 MARGINS = (1.2, 2.0)
-METRIC = {"download": "t100_s", "upload": "publish_s"}
 # Named here, not asked of the system: documents are made from a run's files, on machines that may not have it.
 NO_COPY = "copies nothing when it publishes, so its time is no upload"
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
@@ -22,7 +21,8 @@ PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 class Comparison:
     """One system against the reference, round by round; over 1 is slower than the reference.
 
-    ``pairs`` are rounds that both have; in ``neither`` of them did any of the two arrive, and ``ratio`` is of the rest.
+    ``pairs`` are rounds that both have; in ``neither`` of them did any of the two arrive. ``ratios`` are those of the
+    rest, and ``ratio`` is their median.
     ``note`` says why there is no ratio, or no verdict on it.
     """
 
@@ -35,11 +35,12 @@ class Comparison:
     neither: int
     paired_in_time: bool
     note: str | None = None
+    ratios: tuple[float, ...] = ()
 
     @property
     def metric(self) -> str:
         """What is compared."""
-        return METRIC[self.subject.kind]
+        return HEADLINE[self.subject.kind]
 
     @property
     def judged(self) -> bool:
@@ -88,6 +89,15 @@ class Standing:
         """In how many blocks the verdict is ``wanted``."""
         return sum(comparison.verdict(margin) == wanted for comparison in self.comparisons)
 
+    def failing(self, margin: float) -> tuple[Comparison, ...]:
+        """Blocks that fail though all are looked at together (Holm): with 95 % none of them is named in error."""
+        chances = holm([chance_over(comparison.ratios, margin) for comparison in self.comparisons])
+        return tuple(
+            comparison
+            for comparison, chance in zip(self.comparisons, chances, strict=True)
+            if comparison.verdict(margin) == FAIL and chance <= 1 - LEVEL
+        )
+
 
 def comparisons(found: Iterable[Outcome]) -> list[Comparison]:
     """Every system with rounds against its block's reference, the reference itself left out."""
@@ -132,7 +142,7 @@ def _copies_nothing(outcome: Outcome) -> bool:
 
 
 def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
-    metric = METRIC[block.kind]
+    metric = HEADLINE[block.kind]
     both = {round_.index for round_ in subject.rounds} & {round_.index for round_ in reference.rounds}
     rounds = [round_ for round_ in (*subject.rounds, *reference.rounds) if round_.index in both]
     ratio = paired_ratio(subject.rounds, reference.rounds, metric)
@@ -156,4 +166,5 @@ def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
         neither=len(both) - (ratio.count if ratio else 0),
         paired_in_time=all(round_.paired == "draw and time" for round_ in rounds),
         note=note,
+        ratios=tuple(paired_ratios(subject.rounds, reference.rounds, metric)),
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from pytest_codexbench.metrics import Figures, Summary, of_round, of_transfer
+from pytest_codexbench.metrics import HEADLINE, Figures, Summary, of_round, of_transfer
 from pytest_codexbench.records import OK, Round, Story, Transfer, cell_to_json
 from pytest_codexbench.reports.comparisons import (
     FAIL,
@@ -77,7 +77,7 @@ def _cell(outcome: Outcome, places: _Places) -> dict[str, Any]:
         "leechers": cell.leechers,
         "status": outcome.status,
         "reason": outcome.reason,
-        "headline": "t100_s" if cell.kind == "download" else "publish_s",
+        "headline": HEADLINE[cell.kind],
         "mb_s": speed_mb_s(summary) if summary else None,
         "flagged_rounds": summary.flagged if summary else 0,
         "rounds": [_round(round_, places) for round_ in outcome.rounds],
@@ -204,6 +204,7 @@ def _standing(standing: Standing) -> dict[str, Any]:
                 "passed": standing.count(margin, PASS),
                 "failed": standing.count(margin, FAIL),
                 "inconclusive": standing.count(margin, INCONCLUSIVE),
+                "failing": [str(comparison.block) for comparison in standing.failing(margin)],
             }
             for margin in MARGINS
         ],

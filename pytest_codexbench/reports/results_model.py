@@ -185,6 +185,7 @@ class Margin(Part):
     passed: int = Count
     failed: int = Count
     inconclusive: int = Count
+    failing: list[str] = Field(description="blocks that fail with Holm's correction over all of them")
 
 
 class Results(Part):
