@@ -311,14 +311,24 @@ def _write_whole(fd: int, data: bytes, end: int) -> None:
         raise
 
 
+def _lines(path: Path) -> Iterator[bytes]:
+    """One after the other: a journal may be larger than the memory."""
+    if path.exists():
+        with path.open("rb") as file:
+            yield from file
+
+
+# What a damaged line may raise, down to a number that no counter can hold.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, BenchError)
+
+
 def read_journal(path: Path) -> Story:
     """What the journal holds. Unreadable lines, doubled rounds and unknown schemas are told of and left out."""
     rounds: dict[tuple[Cell, int], Round] = {}
     warmups: list[Round] = []
     notes: list[Note] = []
     problems: list[str] = []
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         where = f"{path.name}, line {number}"
@@ -340,6 +350,6 @@ def read_journal(path: Path) -> Story:
                     rounds[round_.cell, round_.index] = round_
             else:
                 problems.append(f"{where}: kind {data['kind']!r} is not known here")
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, BenchError) as error:
+        except UNREADABLE as error:
             problems.append(f"{where}: not readable, left out ({type(error).__name__}: {str(error)[:80]})")
     return Story((*warmups, *rounds.values()), tuple(notes), tuple(problems))
