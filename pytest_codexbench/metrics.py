@@ -170,7 +170,10 @@ def _efficiency(round_: Round, slowest_s: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What all rounds of one cell say. ``intervals`` are of the medians over the rounds, by metric."""
+    """What all rounds of one cell say. ``intervals`` are of the medians over the rounds, by metric.
+
+    ``figures`` are those of each round, in order.
+    """
 
     cell: Cell
     rounds: int
@@ -180,6 +183,7 @@ class Summary:
     reliability: tuple[float, float]
     drift: float | None
     failures: tuple[str, ...]
+    figures: tuple[Figures, ...]
 
     @property
     def headline(self) -> str:
@@ -198,9 +202,13 @@ def summarise(rounds: Sequence[Round]) -> Summary:
     Raises:
         ValueError: without rounds, or of more than one cell.
     """
-    (cell,) = {round_.cell for round_ in rounds}
     ordered = sorted(rounds, key=lambda round_: round_.index)
-    figures = figures_of(ordered)
+    return summary_of(ordered, figures_of(ordered))
+
+
+def summary_of(ordered: Sequence[Round], figures: Sequence[Figures]) -> Summary:
+    """The same, of rounds in order whose figures are known."""
+    (cell,) = {round_.cell for round_ in ordered}
     intervals = {}
     for name in dict.fromkeys(name for each in figures for name in each):
         values = [value for each in figures if (value := each.get(name)) is not None]
@@ -217,6 +225,7 @@ def summarise(rounds: Sequence[Round]) -> Summary:
         reliability=wilson(succeeded, len(ordered)),
         drift=spearman([round_.index for round_ in ordered], headline),
         failures=tuple(f"round {round_.index}: {round_.failure}" for round_ in ordered if round_.failure),
+        figures=tuple(figures),
     )
 
 
@@ -235,8 +244,13 @@ def _place(cell: Cell) -> tuple[object, ...]:
 
 def burdens(rounds: Sequence[Round], metric: str) -> dict[int, float]:
     """What one metric says of each round that tells it, by index: more is worse, so speeds are turned over."""
-    figures = zip(rounds, figures_of(rounds), strict=True)
-    told = {round_.index: value for round_, each in figures if (value := each.get(metric)) is not None}
+    return burdens_of(rounds, figures_of(rounds), metric)
+
+
+def burdens_of(rounds: Iterable[Round], figures: Iterable[Figures], metric: str) -> dict[int, float]:
+    """The same, of rounds whose figures are known."""
+    pairs = zip(rounds, figures, strict=True)
+    told = {round_.index: value for round_, each in pairs if (value := each.get(metric)) is not None}
     if metric not in MORE_IS_BETTER:
         return told
     return {index: 1 / value if value else math.inf for index, value in told.items()}
@@ -247,7 +261,11 @@ def paired_ratios(subject: Sequence[Round], reference: Sequence[Round], metric: 
 
     Pairs in which neither arrived say nothing of a ratio and are left out.
     """
-    ours, theirs = burdens(subject, metric), burdens(reference, metric)
+    return ratios_of(burdens(subject, metric), burdens(reference, metric))
+
+
+def ratios_of(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
+    """The same, of two systems' burdens by the round's index."""
     ratios = [ratio(value, theirs[index]) for index, value in ours.items() if index in theirs]
     return [value for value in ratios if not math.isnan(value)]
 

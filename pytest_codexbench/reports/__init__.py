@@ -19,7 +19,7 @@ DOCUMENTS: Mapping[str, str] = {
     "junit.xml": "junit",
     "report.md": "markdown",
 }
-"""File by the module that makes it: each has a ``document(story, run) -> str``."""
+"""File by the module that makes it: each has a ``document(told) -> str``."""
 
 
 def write_all(folder: Path) -> list[Path]:
@@ -28,15 +28,18 @@ def write_all(folder: Path) -> list[Path]:
     Raises:
         BenchError: at the end, naming each document that was not written, with the reason.
     """
-    story, run = read_journal(folder / JOURNAL), dict[str, Any]()
+    from pytest_codexbench.reports.told import tell
+
+    run = dict[str, Any]()
     troubles, written = list[str](), list[Path]()
     try:
         run = read_provenance(folder)
     except BenchError as error:
         troubles.append(str(error))
+    told = tell(read_journal(folder / JOURNAL), run)
     for name, module in DOCUMENTS.items():
         try:
-            text: str = import_module(f"{__name__}.{module}").document(story, run)
+            text: str = import_module(f"{__name__}.{module}").document(told)
             written.append(_replace(folder / name, text))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one document, the others are wanted
             troubles.append(f"{folder / name} was not written: {type(error).__name__}: {error}")

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_codexbench.matrix import Block, Cell
-from pytest_codexbench.metrics import HEADLINE, paired_ratio, paired_ratios
+from pytest_codexbench.metrics import HEADLINE, Summary, burdens_of, ratios_of
+from pytest_codexbench.records import Round
 from pytest_codexbench.reports.outcomes import Outcome, by_block
-from pytest_codexbench.stats import LEVEL, Interval, chance_over, geometric_mean, holm, verdict
+from pytest_codexbench.stats import LEVEL, Interval, chance_over, geometric_mean, holm, median_interval, verdict
 
 MARGINS = (1.2, 2.0)
 # Named here, not asked of the system: documents are made from a run's files, on machines that may not have it.
@@ -145,8 +146,11 @@ def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
     metric = HEADLINE[block.kind]
     both = {round_.index for round_ in subject.rounds} & {round_.index for round_ in reference.rounds}
     rounds = [round_ for round_ in (*subject.rounds, *reference.rounds) if round_.index in both]
-    ratio = paired_ratio(subject.rounds, reference.rounds, metric)
-    clean, clean_reference = ([round_ for round_ in one.rounds if not round_.flags] for one in (subject, reference))
+    ours, theirs = (_burdens(one.rounds, one.summary, metric) for one in (subject, reference))
+    ratios = ratios_of(ours, theirs)
+    ratio = median_interval(ratios) if ratios else None
+    flagged = {round_.index for round_ in rounds if round_.flags}
+    clean = ratios_of({index: value for index, value in ours.items() if index not in flagged}, theirs)
     note = None
     if not both:
         note = "no round was run in both"
@@ -159,12 +163,14 @@ def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
         subject=subject.cell,
         reference=reference.cell,
         ratio=ratio,
-        without_flagged=paired_ratio(clean, clean_reference, metric)
-        if any(round_.flags for round_ in rounds)
-        else None,
+        without_flagged=median_interval(clean) if flagged and clean else None,
         pairs=len(both),
         neither=len(both) - (ratio.count if ratio else 0),
         paired_in_time=all(round_.paired == "draw and time" for round_ in rounds),
         note=note,
-        ratios=tuple(paired_ratios(subject.rounds, reference.rounds, metric)),
+        ratios=tuple(ratios),
     )
+
+
+def _burdens(rounds: Sequence[Round], summary: Summary | None, metric: str) -> dict[int, float]:
+    return burdens_of(rounds, summary.figures, metric) if summary else {}
