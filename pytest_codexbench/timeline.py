@@ -128,6 +128,19 @@ class Timeline:
         wanted = min(count, self.total)
         return cast("Pairs", self.marks).after(wanted) / NS  # as __post_init__ made them
 
+    def course(self, percents: Iterable[int]) -> list[float]:
+        """``seconds_to`` of each of these percents, which must not fall, in one go through the marks."""
+        found = list[float]()
+        held, seconds = 0, 0.0
+        marks = iter(self.marks)
+        for percent in percents:
+            wanted = min(max(1, -(-self.total * percent // 100)), self.total)
+            while held < wanted:
+                held, t_ns = next(marks, (self.total, math.inf))
+                seconds = t_ns / NS
+            found.append(seconds)
+        return found
+
     @property
     def held(self) -> int:
         """Bytes held at the last mark."""
