@@ -46,11 +46,6 @@ COLUMNS = {
 TITLES = {"download": "Download: until every leecher has the file", "upload": "Publish: from file to handle"}
 
 
-def document(told: Told) -> str:
-    """The text of ``report.md``."""
-    return cut("\n".join(tables(told)) + "\n")
-
-
 def step_summary(story: Story, run: Mapping[str, Any]) -> str:
     """Tables by kind, failures, what was skipped with its reason, where it was measured; always less than 1 MiB."""
     return cut("\n".join(tables(tell(story, run))) + "\n")
