@@ -622,7 +622,7 @@ def test_closing_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     lines = closing_lines(folder, stories.normal()[1])
 
-    assert "results: results/run-1/  (results.json, benchmark.json, junit.xml, report.md)" == lines[0]
+    assert "results: results/run-1/  (report.html, results.json, benchmark.json, junit.xml, report.md)" == lines[0]
     commands = [line.removeprefix("next:").strip().split("  ")[0] for line in lines[1:]]
     assert [
         "pytest --matrix=3x3",

@@ -17,6 +17,7 @@ DOCUMENTS: Mapping[str, str] = {
     "results.json": "results",
     "benchmark.json": "benchmark",
     "junit.xml": "junit",
+    "report.html": "html",
     "report.md": "writeup",
 }
 """File by the module that makes it: each has a ``document(told) -> str``."""

@@ -368,7 +368,7 @@ def _left_out(page: _Page, found: Sequence[Outcome]) -> None:
 def closing_lines(folder: Path, run: Mapping[str, Any], width: int = 200) -> list[str]:
     """Where the results are, and what to try next; explanations that do not fit into ``width`` are left out."""
     place = _near(folder)
-    there = [name for name in ("report.html", *DOCUMENTS) if (folder / name).exists()]
+    there = [name for name in dict.fromkeys(("report.html", *DOCUMENTS)) if (folder / name).exists()]
     lines = [f"results: {place}/" + (f"  ({', '.join(there)})" if there else "")]
     tries = list(_tries(folder, run))
     column = max((len(command) for command, _ in tries), default=0)
