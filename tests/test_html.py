@@ -18,7 +18,7 @@ from pytest_codexbench.matrix import BUILT_IN, Cell, Shape, Variant
 from pytest_codexbench.records import Note, Round, Story
 from pytest_codexbench.reports import html
 from pytest_codexbench.reports.html.markup import Markup, element, escaped
-from pytest_codexbench.reports.html.plot import MARKERS, axis, marker
+from pytest_codexbench.reports.html.plot import MARKERS, axis, marker, straightened
 from pytest_codexbench.reports.results import results_document
 from pytest_codexbench.reports.told import tell
 
@@ -270,6 +270,23 @@ def test_drawn_curves_never_go_back(name: str) -> None:
         for (x, y), (next_x, next_y) in pairwise(points_of(line)):
             assert next_x >= x
             assert next_y <= y
+
+
+@pytest.mark.parametrize(
+    "points,expected",
+    [
+        ([(0, 0), (1, 1), (2, 2), (3, 3)], [(0, 0), (3, 3)]),
+        ([(0, 0), (1, 0), (2, 0), (2, 5)], [(0, 0), (2, 0), (2, 5)]),
+        ([(0, 0), (1, 0.1), (2, 0)], [(0, 0), (2, 0)]),
+        ([(0, 0), (5, 5), (0, 0)], [(0, 0), (5, 5), (0, 0)]),
+        ([(1, 2)], [(1, 2)]),
+    ],
+)
+def test_lines_are_drawn_by_the_points_that_matter(
+    points: list[tuple[float, float]], expected: list[tuple[float, float]]
+) -> None:
+    """What nobody could see is left out, so that a page of hundreds of curves stays small; corners and ends stay."""
+    assert expected == straightened(points)
 
 
 def test_views_are_never_mixed() -> None:

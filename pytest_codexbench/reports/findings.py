@@ -395,7 +395,8 @@ def _about_flags(told: Told) -> Iterator[str]:
     if drifting := [outcome.cell for outcome in told.measured if outcome.drifts]:
         yield (
             f"In {count(len(drifting), 'cell')} of {len(told.measured)} the times rise or fall with the round's number "
-            f"(|rho| over {MOST_DRIFT:g}), so that the rounds may not be independent: {cells_words(drifting)}."
+            f"(|rho| over {MOST_DRIFT:g}): their rounds may not be independent, though of few rounds that is often "
+            f"mere chance: {cells_words(drifting)}."
         )
 
 

@@ -22,7 +22,8 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri
 
 BARS = (
     "Seconds until the median leecher has all of the file: medians over the rounds. Bars with caps are intervals, "
-    "without caps the range of fewer than 6 rounds; an arrow at the upper edge is a median that was not reached."
+    "without caps the range of fewer than 6 rounds; an arrow at the upper edge is a median that was not reached. Each "
+    "plot has its own scale."
 )
 
 

@@ -91,16 +91,16 @@ def _panels(
     x: Axis,
     where: Where,
 ) -> Markup | None:
-    """Plots with one scale, side by side below their key."""
+    """Plots side by side below their key, each with a scale of its own."""
     scale = 100.0 if metric in SHARES else 1.0
-    told = [interval for panel in panels.values() for _, _, interval in _points(panel, metric)]
-    if not told:
-        return None
-    limits = [scale * value for interval in told for value in (interval.median, interval.low, interval.high)]
-    y = axis(title, limits, zero=metric in SHARES)
     systems = [system for system in look.styles if any(_of(panel, system, metric) for panel in panels.values())]
+    if not systems:
+        return None
     plots = []
     for index, (caption, panel) in enumerate(panels.items()):
+        told = [interval for _, _, interval in _points(panel, metric)]
+        limits = [scale * value for interval in told for value in (interval.median, interval.low, interval.high)]
+        y = axis(title, limits, zero=metric in SHARES)
         lines = [
             Line(system, look.styles[system], tuple(_marks(panel, system, metric, where, scale))) for system in systems
         ]

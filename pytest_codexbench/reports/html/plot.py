@@ -10,12 +10,14 @@ from pytest_codexbench.reports.html.markup import Markup, element, plain
 
 # A plot is as wide as a phone, so that its letters never shrink; wide screens show several side by side.
 WIDTH, HEIGHT = 340.0, 236.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 42.0
+LEFT, RIGHT, TOP, BOTTOM = 50.0, 10.0, 12.0, 42.0
 COLOURS, MARKERS = 7, 7
-MOST_TICKS = 6
+MOST_TICKS, MOST_DIGITS = 6, 10_000
 # An axis over which values differ more than this is logarithmic.
 MOST_LINEAR = 20.0
 REACH = 4.0
+# A point this near to its line is not drawn.
+UNSEEN = 0.15
 
 Point = tuple[float, float]
 
@@ -64,7 +66,7 @@ def _step(least: float) -> float:
 
 def tick_text(value: float) -> str:
     """A tick's number, without digits that are nought."""
-    return f"{value:.6g}"
+    return f"{value / 1000:.6g}k" if value >= MOST_DIGITS else f"{value:.6g}"
 
 
 def logarithmic(title: str, marks: Sequence[tuple[float, str]]) -> Axis:
@@ -159,9 +161,9 @@ class _Area:
         )
 
     def path(self, points: Sequence[Point]) -> str:
-        """A line through the points."""
-        places = dict.fromkeys(f"{plain(self.x(x))} {plain(self.y(y))}" for x, y in points)
-        return "M" + "L".join(places)
+        """A line through the points, but for those that would be seen nowhere else."""
+        places = straightened([(self.x(x), self.y(y)) for x, y in points])
+        return "M" + "L".join(dict.fromkeys(f"{plain(x)} {plain(y)}" for x, y in places))
 
     def band(self, line: Line) -> Markup:
         """What lies between two curves."""
@@ -201,6 +203,24 @@ class _Area:
             element("path", d=limits, class_=f"limits {look}") if limits else None,
             marker(style, x, self.y(mark.y)) if math.isfinite(mark.y) else never,
         )
+
+
+def straightened(points: Sequence[Point]) -> list[Point]:
+    """The same line without the points that lie on it, by Ramer, Douglas & Peucker."""
+    if len(points) <= 2:
+        return list(points)
+    (x, y), (end_x, end_y) = points[0], points[-1]
+    width, height = end_x - x, end_y - y
+    length = math.hypot(width, height)
+
+    def away(index: int) -> float:
+        aside, over = points[index][0] - x, points[index][1] - y
+        return abs(width * over - height * aside) / length if length else math.hypot(aside, over)
+
+    farthest = max(range(1, len(points) - 1), key=away)
+    if away(farthest) < UNSEEN:
+        return [points[0], points[-1]]
+    return straightened(points[: farthest + 1])[:-1] + straightened(points[farthest:])
 
 
 def marker(style: int, x: float, y: float) -> Markup:
