@@ -58,8 +58,8 @@ def _told(name: str, folder: Path, taken: Taken) -> int:
     journal = (folder / "records.jsonl").stat().st_size
     print(
         f"All documents of the made-up run {name}, from a journal of {journal / 1e6:.0f} MB.\n"
-        f"They took {taken.cpu_s:.1f} s of processor; load of this machine over the last minute: {os.getloadavg()[0]:.1f} "
-        f"on {os.cpu_count()} cores.\n"
+        f"They took {taken.cpu_s:.1f} s of processor; load of this machine over the last minute: "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.\n"
     )
     rows = (
         ("time", taken.wall_s, MOST_S, "s", 1.0),
