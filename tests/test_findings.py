@@ -145,6 +145,20 @@ def test_every_scenario() -> None:
     assert "Within 1.2x in 3 of 3, over it in 0, open in 0." in sentences
 
 
+def test_one_open_scenario_leaves_it_open() -> None:
+    """One scenario across the margin, and none over it: neither yes nor no."""
+    groups = [
+        rounds_of(cell(name, size=size * MB), [factor * seconds for seconds in stories.SIX])
+        for size in (10, 20)
+        for name, factor in (("bittorrent", 1.0), ("http", 1.1))
+    ]
+    groups[1] = [
+        round_of(cell("http", size=10 * MB), index, (1 + index / 5) * s) for index, s in enumerate(stories.SIX)
+    ]
+
+    assert (OPEN, "Open: within 1.2x in 1 of 2 scenarios") == only_answer(tell(story(*groups), {}))[:2]
+
+
 def test_no_takes_holms_correction() -> None:
     """Ten rounds can name scenarios among nine as over the margin; how many is said with and without the correction."""
     tone, word, sentences = only_answer(beside([1.5] * 10, TEN, blocks=9))

@@ -167,7 +167,7 @@ def test_settings_of_one_name_are_two_cells() -> None:
 
     page = page_of((story(*(rounds_of(each, (1.0,)) for each in cells)), {}))
 
-    assert 2 == len(list(page.all("details", class_="cell")))
+    assert 2 == len({each.attributes["id"] for each in page.all("details", class_="cell")})
 
 
 @pytest.mark.parametrize(
@@ -339,6 +339,9 @@ def test_failures_are_drawn() -> None:
 
     figure = next(page.one("section", id="by-size").all("figure"))
     assert ["not reached"] == re.findall("not reached", figure.text)
+    shapes = [each.attributes["d"] for each in figure.all("path", class_="line s0")]
+    assert 1 == len(list(figure.all("path", class_="mark s0"))) == len(shapes)
+    assert shapes[0].endswith("l4 -6l4 6")
 
 
 @pytest.mark.parametrize(
@@ -455,6 +458,24 @@ def test_many_seeders_have_plots_of_their_own() -> None:
 
     section = page.one("section", id="by-swarm")
     assert ["50MB, 1 seeder", "50MB, 2 seeders"] == [each.text for each in section.all("figcaption")]
+
+
+def test_seeders_are_told_beside_nodes() -> None:
+    """Where each swarm had one number of seeders, it stands beside the nodes."""
+    cells = [cell("http", nodes, seeders) for nodes, seeders in ((2, 1), (8, 2))]
+
+    page = page_of((story(*(rounds_of(each, (1.0,)) for each in cells)), run_of(*cells)))
+
+    assert {"2 (1)", "8 (2)"} <= {each.text for each in page.one("section", id="by-swarm").all("text")}
+
+
+def test_shares_are_shown_in_percent() -> None:
+    """A share reads in percent, and carries the ratio of results.json."""
+    told = tell(*stories.normal())
+    (wanted, *_) = results_document(told)["cells"]
+
+    overhead = next(parsed(html.document(told)).one("section", id="carried").all("data"))
+    assert (wanted["summary"]["overhead"]["median"], "5.00") == (float(overhead.attributes["value"]), overhead.text)
 
 
 def test_links_are_told_apart() -> None:
