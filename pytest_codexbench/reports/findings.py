@@ -110,7 +110,7 @@ def _sentences(standing: Standing) -> Iterator[str]:
     if len(every) == 1:
         yield ratio_sentence(every[0])
     elif not judged:
-        yield from dict.fromkeys(f"{_capital(one.note or '')}." for one in every)
+        yield from dict.fromkeys(f"{one.note}." for one in every)
     elif not any(_sure(one) for one in judged):
         yield _seen(judged)
     else:

@@ -112,10 +112,10 @@ def _downloads(look: Look) -> Iterator[Section]:
 
 
 def _publish(look: Look) -> Iterator[Markup | None]:
-    yield across.by_size(look, "upload", "publish_s", "publish, s")
     if any(one.subject.kind == "download" for one in look.told.compared):
         yield overview.cards(look, "upload", "h3")
     yield element("div", overview.heat_maps(look, "upload"), class_="maps")
+    yield across.by_size(look, "upload", "publish_s", "publish, s")
     yield across.publish_table(look)
 
 

@@ -160,7 +160,8 @@ def _heat(look: Look, comparison: Comparison | None) -> Markup:
             element("small", spread(ratio, "∞")),
             element("small", comparison.word or "no verdict"),
         ),
-        class_=f"r{sum(ratio.median > step for step in STEPS)}",
+        # a colour would be a judgement
+        class_=f"r{sum(ratio.median > step for step in STEPS)}" if comparison.judged else "missing",
     )
 
 

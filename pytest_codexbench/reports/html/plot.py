@@ -10,7 +10,7 @@ from pytest_codexbench.reports.html.markup import Markup, element, plain
 
 # A plot is as wide as a phone, so that its letters never shrink; wide screens show several side by side.
 WIDTH, HEIGHT = 340.0, 236.0
-LEFT, RIGHT, TOP, BOTTOM = 50.0, 10.0, 12.0, 42.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 16.0, 12.0, 42.0
 COLOURS, MARKERS = 7, 7
 MOST_TICKS, MOST_DIGITS = 6, 10_000
 # An axis over which values differ more than this is logarithmic.
