@@ -296,7 +296,7 @@ def test_flagged_rounds() -> None:
 
     (sentence,) = [each for each in limits(told) if each.startswith("Flagged")]
     assert (
-        "Flagged rounds are counted: leechers started up to .. ms apart (1 x). Without them 0 of 1 verdict would be "
+        "Flagged rounds are counted: leechers started up to .. ms apart (1 x). Without them 0 of 1 verdicts would be "
         "another, and 1 could not be given."
     ) == sentence
 
@@ -309,7 +309,7 @@ def test_a_verdict_that_hangs_on_flagged_rounds() -> None:
         story(rounds_of(first, [1.0] * 9), [*rounds_of(second, [1.0] * 6), *slow]), run_of(first, second, rounds=9)
     )
 
-    assert any("Without them 1 of 1 verdict would be another." in sentence for sentence in limits(told))
+    assert any("Without them 1 of 1 verdicts would be another." in sentence for sentence in limits(told))
 
 
 def shaped(told: tuple[Story, dict[str, Any]], link: int = 10**9) -> Told:
@@ -329,7 +329,7 @@ def test_one_machine_without_limits() -> None:
 
     assert "In all cells all nodes shared one machine without limited links" in " ".join(limits(tell(*told)))
     assert "without limited links" not in " ".join(limits(shaped(told)))
-    assert "All nodes shared one machine: its processor and disk" in " ".join(limits(shaped(told)))
+    assert "In all cells all nodes shared one machine: its processor and disk" in " ".join(limits(shaped(told)))
 
 
 def test_nodes_on_machines_of_their_own() -> None:
@@ -364,7 +364,7 @@ def test_pairing_drift_and_unreadable_lines() -> None:
     words = " ".join(limits(tell(replace(told, problems=("line 3: not readable",)), run)))
     assert "Not measured at the same time as their reference" in words
     assert "the times rise or fall with the round's number (|rho| over 0.6)" in words
-    assert "Of the journal, 1 line could not be read or was there twice" in words
+    assert "Left out of all figures, since unreadable or there twice: 1 line of the journal." in words
 
 
 # --- what limited a cell ----------------------------------------------------------------------------------------------

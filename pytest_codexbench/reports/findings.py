@@ -349,16 +349,20 @@ def _about_rounds(told: Told) -> Iterator[str]:
 
 def _about_place(told: Told) -> Iterator[str]:
     places = [round_.environment for outcome in told.measured for round_ in outcome.rounds]
-    unshaped = [one for one in told.measured if one.cell.shape.link is None and one.rounds[0].environment.colocated]
-    if unshaped:
+    together = [one for one in told.measured if any(round_.environment.colocated for round_ in one.rounds)]
+    unlimited = [one for one in together if one.cell.shape.link is None]
+    if unlimited:
         yield (
-            f"{_share_of(unshaped, told.measured)} all nodes shared one machine without limited links, and so its "
+            f"{_share_of(unlimited, told.measured)} all nodes shared one machine without limited links, and so its "
             "processor, memory and disk: the times say how much work a system makes for one machine, not what a "
             "network would allow, and how near they are to the least possible time cannot be told. --cb-link limits "
             "the links."
         )
-    elif any(place.colocated for place in places):
-        yield "All nodes shared one machine: its processor and disk may limit what the links would allow."
+    if limited := [one for one in together if one.cell.shape.link is not None]:
+        yield (
+            f"{_share_of(limited, told.measured)} all nodes shared one machine: its processor and disk may limit what "
+            "the links would allow."
+        )
     if any(UNCORRECTED in place.wire for place in places):
         yield (
             f"Bytes on the wire were counted by the interfaces of Pods ({UNCORRECTED}): a packet of many segments "
@@ -407,7 +411,7 @@ def _without_flagged(compared: Iterable[Comparison]) -> str:
         return ""
     few = sum(ratio.level is None for _, ratio in both)
     moved = sum(ratio.level is not None and replace(one, ratio=ratio).word != one.word for one, ratio in both)
-    told = f"Without them {moved} of {count(len(both), 'verdict')} would be another"
+    told = f"Without them {moved} of {len(both)} verdicts would be another"
     return f"{told}, and {few} could not be given." if few else f"{told}."
 
 
@@ -417,8 +421,8 @@ def _about_what_lacks(told: Told) -> Iterator[str]:
         yield f"{count(len(never), 'cell')} had no turn: {cells_words(never)}."
     if told.story.problems:
         yield (
-            f"Of the journal, {count(len(told.story.problems), 'line')} could not be read or was there twice, and is "
-            "in no figure."
+            f"Left out of all figures, since unreadable or there twice: {count(len(told.story.problems), 'line')} of "
+            "the journal."
         )
 
 

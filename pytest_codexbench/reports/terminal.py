@@ -23,6 +23,7 @@ from pytest_codexbench.reports.comparisons import (
     no_copy_notes,
     standings,
 )
+from pytest_codexbench.reports.findings import ENOUGH
 from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, outcomes, viewed
 from pytest_codexbench.reports.wording import (
     NOTHING,
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 GAP = "  "
-# The least rounds that give an interval.
-ENOUGH = 6
 # A reason is an error's text and may be a log's; the whole of it is in results.json.
 MOST_REASON_LINES = 3
 WORD_STYLES = {"faster": "green", "within": "green", "over": "red", "inconclusive": "yellow"}

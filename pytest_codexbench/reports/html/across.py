@@ -16,7 +16,7 @@ from pytest_codexbench.reports.html.markup import Content, Markup, element, join
 from pytest_codexbench.reports.html.plot import Axis, Line, Mark, axis, bar, key, logarithmic, plot
 from pytest_codexbench.reports.html.table import Column, figure, measured, scaled, table
 from pytest_codexbench.reports.outcomes import Outcome
-from pytest_codexbench.reports.wording import block_words, number, percent, speed_mb_s, spread
+from pytest_codexbench.reports.wording import block_words, count, number, percent, speed_mb_s, spread
 from pytest_codexbench.stats import Interval
 
 Group = Sequence[Outcome]
@@ -45,7 +45,7 @@ def by_swarm(look: Look, metric: str, title: str, only_largest: bool = False) ->
     several = _several_seeders(blocks)
     panels: dict[str, dict[Block, Group]] = {}
     for block, group in blocks.items():
-        seeders = f", {_seeders(block)}" if several else ""
+        seeders = f", {count(block.seeders, 'seeder')}" if several else ""
         panels.setdefault(f"{size_text(block.size)}{seeders}{_link_words(block)}", {})[block] = group
     panels = {name: panel for name, panel in panels.items() if len({block.nodes for block in panel}) > 1}
     if not panels:
@@ -63,12 +63,8 @@ def _several_seeders(blocks: Iterable[Block]) -> bool:
     return len(shapes) > len({nodes for nodes, _ in shapes})
 
 
-def _seeders(block: Block) -> str:
-    return f"{block.seeders} seeder{'s' if block.seeders > 1 else ''}"
-
-
 def _swarm_words(block: Block) -> str:
-    return f"{block.nodes} nodes, {_seeders(block)}{_link_words(block)}"
+    return f"{block.nodes} nodes, {count(block.seeders, 'seeder')}{_link_words(block)}"
 
 
 def _link_words(block: Block) -> str:
