@@ -1,29 +1,37 @@
-"""What needs no run: reports of earlier ones, and what there is to be run."""
+"""What needs no run: reports of earlier ones, how they compare, and what there is to be run."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pytest_codexbench import __version__
 from pytest_codexbench.errors import BenchError, WrongInput
 from pytest_codexbench.matrix import BUILT_IN, PRESETS, parse_size, preset, size_text
 
-WRONG_USE = 2
+if TYPE_CHECKING:
+    from pytest_codexbench.records import Story
+
+REPORT_FORMATS = ("all", "csv", "parquet", "github-action-benchmark")
+GATE_SHUT, WRONG_USE = 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status: 0, or 2 for wrong input."""
+    """Run one command; the exit status: 0, 1 if what ``--fail-on`` names has come about, or 2 for wrong input."""
     parser = argparse.ArgumentParser(prog="codexbench", description=__doc__)
     parser.add_argument("--version", action="version", version=f"codexbench {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     report = _command(commands, "report", _report, "make all documents of a run again, from its records alone")
-    report.add_argument("folder", type=Path, metavar="DIR", help="the run's folder, as results/<run id>")
+    _report_options(report)
+    _compare_options(_command(commands, "compare", _compare, "hold one run, or system, against another"))
     systems = _command(commands, "systems", _systems, "which storage systems there are, and whether they can run here")
     for system in ("codex", "ipfs"):
         systems.add_argument(f"--{system}-bin", metavar="PATH", help=f"like pytest's --cb-{system}-bin")
@@ -33,17 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     options = parser.parse_args(arguments)
     try:
-        options.act(options)
+        status: int | None = options.act(options)
     except BenchError as error:
         print(f"codexbench: {error}", file=sys.stderr)
         return WRONG_USE
-    return 0
+    return status or 0
 
 
 def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
-    act: Callable[[argparse.Namespace], None],
+    act: Callable[[argparse.Namespace], int | None],
     what: str,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=what, description=what)
@@ -51,23 +59,156 @@ def _command(
     return parser
 
 
-def _report(options: argparse.Namespace) -> None:
-    from rich.console import Console
+def _report_options(parser: argparse.ArgumentParser) -> None:
+    from pytest_codexbench.reports.rows import TABLES
 
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the run's folder, as results/<run id>")
+    parser.add_argument("--format", choices=REPORT_FORMATS, default="all", help="just one, of all documents (default)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where it goes (default: standard output)")
+    parser.add_argument(
+        "--metric", metavar="NAME[,NAME]", help="what a trend shows (default: the times that cells are judged by)"
+    )
+    parser.add_argument(
+        "--table", choices=TABLES, help="a row a cell and metric (default), or a round and metric; of csv and parquet"
+    )
+
+
+def _report(options: argparse.Namespace) -> None:
     from pytest_codexbench.records import JOURNAL, read_journal
-    from pytest_codexbench.reports import write_all
-    from pytest_codexbench.reports.terminal import render
     from pytest_codexbench.run import read_provenance
 
     folder: Path = options.folder
     if not (folder / JOURNAL).is_file():
         raise WrongInput(f"{folder}: no {JOURNAL} in it; give the folder of a run, as results/<run id>")
-    story = read_journal(folder / JOURNAL)
-    render(story, read_provenance(folder), Console())
-    for problem in story.problems:
-        print(f"journal: {problem}")
-    for path in write_all(folder):
+    _check_report(options)
+    story, run, troubles = read_journal(folder / JOURNAL), dict[str, Any](), list[str]()
+    try:
+        run = read_provenance(folder)
+    except WrongInput as error:
+        troubles.append(f"made from the journal alone: {error}")
+    troubles += [f"journal: {problem}" for problem in story.problems]
+    for trouble in troubles:
+        print(trouble, file=sys.stderr)
+    if options.format == "all":
+        _all_documents(folder, story, run)
+    else:
+        try:
+            _one_document(options, story, run)
+        except OSError as error:
+            raise WrongInput(f"--output={options.output}: {error.strerror or error}") from error
+
+
+def _check_report(options: argparse.Namespace) -> None:
+    """Which of the options go together."""
+    tables, trend = options.format in ("csv", "parquet"), options.format == "github-action-benchmark"
+    if options.table and not tables:
+        raise WrongInput(f"--table={options.table} is of --format=csv and --format=parquet")
+    if options.metric and not trend:
+        raise WrongInput(f"--metric={options.metric} is of --format=github-action-benchmark")
+    if options.output and options.format == "all":
+        raise WrongInput(f"--output={options.output} takes one document: say which by --format")
+    if options.format == "parquet" and not options.output:
+        raise WrongInput("--format=parquet is binary: it needs --output=FILE")
+
+
+def _all_documents(folder: Path, story: Story, run: Mapping[str, Any]) -> None:
+    from rich.console import Console
+
+    from pytest_codexbench.reports import write_documents
+    from pytest_codexbench.reports.terminal import render
+
+    render(story, run, Console())
+    if run and "ended_at" not in run:
+        print("No end of this run is noted: it is still going, or was killed. This is what there is.")
+    for path in write_documents(folder, story, run):
         print(path)
+
+
+def _one_document(options: argparse.Namespace, story: Story, run: Mapping[str, Any]) -> None:
+    from pytest_codexbench.reports import parquet, rows, trend
+
+    if options.format == "github-action-benchmark":
+        metrics = [metric.strip() for metric in (options.metric or "").split(",") if metric.strip()]
+        text = trend.document(story, run, metrics)
+        print(f"for the action's tool: {trend.tool_of(metrics)}", file=sys.stderr)
+    else:
+        table = options.table or "cells"
+        columns, found = rows.TABLES[table], rows.rows(table, story, run)
+        if options.format == "parquet":
+            parquet.write_parquet(found, columns, options.output)
+            return
+        text = rows.csv_text(found, list(columns))
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+
+
+def _compare_options(parser: argparse.ArgumentParser) -> None:
+    from pytest_codexbench.reports.compare import FORMATS
+    from pytest_codexbench.reports.compare.gate import GATES
+
+    parser.usage = "codexbench compare [options] A B  |  codexbench compare [options] DIR SYSTEM-A SYSTEM-B"
+    parser.add_argument(
+        "sides",
+        nargs="+",
+        metavar="A B",
+        help="results/<run id>, or results/<run id>:<system>; or one run and two of its systems; A is the reference",
+    )
+    parser.add_argument(
+        "--margin", type=_margin, default=1.2, metavar="RATIO", help="how much worse B may be (default: 1.2)"
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", help="one of docs/metrics.md, as t50_s (default: t100_s, and publish_s of uploads)"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="table", help="(default: table)")
+    parser.add_argument(
+        "--fail-on",
+        choices=GATES,
+        default="never",
+        help="exit 1 if a cell is over the margin for sure, of all cells together (confirmed) or on its own "
+        "(regression), or if any is not within it for sure (inconclusive)",
+    )
+    parser.add_argument(
+        "--same-place", action="store_true", help="refuse what was measured on other machines, or in another way"
+    )
+
+
+def _margin(text: str) -> float:
+    """A ratio over 0; argparse says which option is wrong."""
+    try:
+        margin = float(text)
+    except ValueError:
+        margin = math.nan
+    if not 0 < margin < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ratio; 1.2 lets B be 20 % worse than A")
+    return margin
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from pytest_codexbench.reports.compare import FORMATS, match
+    from pytest_codexbench.reports.compare.gate import shut
+    from pytest_codexbench.reports.compare.places import refuse_other_places
+    from pytest_codexbench.reports.compare.sides import sides
+    from pytest_codexbench.reports.compare.words import finding, notes
+
+    told = match(*sides(options.sides), options.metric, options.margin)
+    if options.same_place:
+        refuse_other_places(told.differences)
+    status = GATE_SHUT if shut(told, options.fail_on) else 0
+    module = import_module(f"pytest_codexbench.reports.compare.{FORMATS[options.format]}")
+    if options.format == "table":
+        from rich.console import Console
+
+        module.render(told, Console())
+    else:
+        sys.stdout.write(module.document(told))
+    if options.format in ("csv", "github-action-benchmark"):  # which have no place for words
+        for note in (*map(str, told.differences), *notes(told)):
+            print(note, file=sys.stderr)
+    if status:
+        print(f"codexbench: --fail-on={options.fail_on}: {finding(told)}", file=sys.stderr)
+    return status
 
 
 def _systems(options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ PERCENTS = {"t50_s": 50, "t90_s": 90, "t100_s": 100}
 HEADLINE = {"download": "t100_s", "upload": "publish_s"}
 """What cells of each kind are compared by."""
 MORE_IS_BETTER = frozenset({"download_mb_s", "upload_mb_s", "efficiency", "fairness"})
+SPEEDS = {"download_mb_s": "t100_s", "upload_mb_s": "publish_s"}
 UNITS = (("mb_s", "MB/s"), ("_s", "s"), ("_bytes", "B"))
 
 Figures = Mapping[str, float | None]
@@ -98,8 +99,8 @@ def views_of(rounds: Iterable[Round]) -> set[str]:
     return {view for round_ in rounds for transfer in round_.transfers for view in transfer.timelines}
 
 
-def figures_of(rounds: Sequence[Round]) -> list[Figures]:
-    """The figures of a cell's rounds. What others of its rounds tell a time of, a failed round did not reach."""
+def figures_of(rounds: Sequence[Round]) -> dict[int, Figures]:
+    """The figures of a cell's rounds by index. What others of them tell a time of, a failed one did not reach."""
     views = views_of(rounds)
     moments = {
         name
@@ -108,11 +109,10 @@ def figures_of(rounds: Sequence[Round]) -> list[Figures]:
         if transfer.kind == round_.cell.kind
         for name in transfer.seconds
     }
-    told = [of_round(round_, views) for round_ in rounds]
-    return [
-        figures if round_.success else {**dict.fromkeys(moments, math.inf), **figures}
-        for round_, figures in zip(rounds, told, strict=True)
-    ]
+    return {
+        round_.index: {**({} if round_.success else dict.fromkeys(moments, math.inf)), **of_round(round_, views)}
+        for round_ in rounds
+    }
 
 
 def _publishing(round_: Round, transfers: Sequence[Transfer]) -> Figures:
@@ -170,25 +170,31 @@ def _efficiency(round_: Round, slowest_s: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What all rounds of one cell say. ``intervals`` are of the medians over the rounds, by metric.
+    """What all rounds of one cell say.
 
-    ``figures`` are those of each round, in order.
+    ``figures`` are those of each round, by its index; ``intervals`` those of their medians, by metric.
     """
 
     cell: Cell
     rounds: int
     succeeded: int
     flagged: int
+    figures: Mapping[int, Figures]
     intervals: Mapping[str, Interval]
     reliability: tuple[float, float]
     drift: float | None
     failures: tuple[str, ...]
-    figures: tuple[Figures, ...]
 
     @property
     def headline(self) -> str:
         """The metric that cells of its kind are compared by."""
         return HEADLINE[self.cell.kind]
+
+    @property
+    def drifts(self) -> bool:
+        """Whether times grow or shrink with the round's index; of fewer rounds than give an interval it is chance."""
+        enough = self.intervals[self.headline].level is not None
+        return enough and self.drift is not None and abs(self.drift) > MOST_DRIFT
 
     def centre(self, metric: str) -> float | None:
         """The median of one metric; None if it was not measured."""
@@ -206,27 +212,36 @@ def summarise(rounds: Sequence[Round]) -> Summary:
     return summary_of(ordered, figures_of(ordered))
 
 
-def summary_of(ordered: Sequence[Round], figures: Sequence[Figures]) -> Summary:
+def summary_of(ordered: Sequence[Round], figures: Mapping[int, Figures]) -> Summary:
     """The same, of rounds in order whose figures are known."""
     (cell,) = {round_.cell for round_ in ordered}
     intervals = {}
-    for name in dict.fromkeys(name for each in figures for name in each):
-        values = [value for each in figures if (value := each.get(name)) is not None]
+    for name in dict.fromkeys(name for each in figures.values() for name in each):
+        values = [value for each in figures.values() if (value := each.get(name)) is not None]
         if values:
             intervals[name] = median_interval(values)
+    for name, seconds in SPEEDS.items():
+        if name in intervals:
+            intervals[name] = _speed(cell.size, intervals[seconds])
     succeeded = sum(round_.success for round_ in ordered)
-    headline = [each[HEADLINE[cell.kind]] or 0.0 for each in figures]
+    headline = [each[HEADLINE[cell.kind]] or 0.0 for each in figures.values()]
     return Summary(
         cell=cell,
         rounds=len(ordered),
         succeeded=succeeded,
         flagged=sum(bool(round_.flags) for round_ in ordered),
+        figures=figures,
         intervals=intervals,
         reliability=wilson(succeeded, len(ordered)),
-        drift=spearman([round_.index for round_ in ordered], headline),
+        drift=spearman(list(figures), headline),
         failures=tuple(f"round {round_.index}: {round_.failure}" for round_ in ordered if round_.failure),
-        figures=tuple(figures),
     )
+
+
+def _speed(size: int, seconds: Interval) -> Interval:
+    """The speed of a cell comes from its times: of an even count a median of speeds would be another one."""
+    middle, low, high = (size / value / 1e6 for value in (seconds.median, seconds.high, seconds.low))
+    return Interval(middle, low, high, seconds.level, seconds.count)
 
 
 def by_cell(rounds: Iterable[Round]) -> dict[Cell, list[Round]]:
@@ -242,35 +257,25 @@ def _place(cell: Cell) -> tuple[object, ...]:
     return cell.kind, cell.shape.link or 0, cell.shape.nodes, cell.seeders, cell.size, cell.system
 
 
-def burdens(rounds: Sequence[Round], metric: str) -> dict[int, float]:
+def burdens(figures: Mapping[int, Figures], metric: str) -> dict[int, float]:
     """What one metric says of each round that tells it, by index: more is worse, so speeds are turned over."""
-    return burdens_of(rounds, figures_of(rounds), metric)
-
-
-def burdens_of(rounds: Iterable[Round], figures: Iterable[Figures], metric: str) -> dict[int, float]:
-    """The same, of rounds whose figures are known."""
-    pairs = zip(rounds, figures, strict=True)
-    told = {round_.index: value for round_, each in pairs if (value := each.get(metric)) is not None}
+    told = {index: value for index, each in figures.items() if (value := each.get(metric)) is not None}
     if metric not in MORE_IS_BETTER:
         return told
     return {index: 1 / value if value else math.inf for index, value in told.items()}
 
 
-def paired_ratios(subject: Sequence[Round], reference: Sequence[Round], metric: str) -> list[float]:
+def paired_ratios(subject: Mapping[int, Figures], reference: Mapping[int, Figures], metric: str) -> list[float]:
     """Subject / reference of every round that is in both; over 1 is worse.
 
     Pairs in which neither arrived say nothing of a ratio and are left out.
     """
-    return ratios_of(burdens(subject, metric), burdens(reference, metric))
-
-
-def ratios_of(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
-    """The same, of two systems' burdens by the round's index."""
+    ours, theirs = burdens(subject, metric), burdens(reference, metric)
     ratios = [ratio(value, theirs[index]) for index, value in ours.items() if index in theirs]
     return [value for value in ratios if not math.isnan(value)]
 
 
 def paired_ratio(subject: Sequence[Round], reference: Sequence[Round], metric: str) -> Interval | None:
     """The median over rounds of subject / reference, round by round; None where no round is in both."""
-    told = paired_ratios(subject, reference, metric)
+    told = paired_ratios(figures_of(subject), figures_of(reference), metric)
     return median_interval(told) if told else None

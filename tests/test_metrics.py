@@ -9,6 +9,7 @@ import pytest
 from pytest_codexbench.matrix import BUILT_IN, Cell, Shape, Variant
 from pytest_codexbench.metrics import (
     by_cell,
+    figures_of,
     of_round,
     of_timeline,
     of_transfer,
@@ -412,6 +413,17 @@ def test_a_view_that_a_system_does_not_tell_is_not_said_to_be_unreached() -> Non
     assert summary.centre("contiguous.t50_s") is None
 
 
+def test_the_speed_of_a_cell_comes_from_its_times() -> None:
+    """The file over the median time: 100 MB in 10 and 30 s are 5 MB/s, and not the mean of 10 and 3.3."""
+    speed = summarise(rounds(10.0, 30.0)).intervals["download_mb_s"]
+    never = summarise(rounds(10.0, INF)).intervals["download_mb_s"]
+    publish = summarise([published(publish_s=float(seconds), index=seconds) for seconds in (1, 3)])
+
+    assert Interval(5.0, 100 / 30, 10.0, None, 2) == speed
+    assert (0.0, 0.0, 10.0) == (never.median, never.low, never.high)
+    assert 50.0 == publish.centre("upload_mb_s")
+
+
 def test_drift_is_told_in_the_order_of_the_rounds() -> None:
     """Rounds that get slower and slower have rho = 1, in whatever order they were written down."""
     slower = rounds(1.0, 2.0, 3.0, 4.0, 5.0, INF)
@@ -489,10 +501,11 @@ def test_a_failure_on_one_side_is_a_ratio() -> None:
 
 def test_speeds_are_turned_over() -> None:
     """Over 1 is always worse: half the speed is 2, and a speed of nothing is infinitely worse."""
-    subject, reference = rounds(20.0, INF, 4.0), rounds(10.0, 3.0, INF, variant=HTTP)
+    subject, reference = (figures_of(some) for some in (rounds(20.0, INF, 4.0), rounds(10.0, 3.0, INF, variant=HTTP)))
+    ratios = {metric: paired_ratios(subject, reference, metric) for metric in ("t100_s", "download_mb_s")}
 
-    assert [2.0, INF, 0.0] == pytest.approx(paired_ratios(subject, reference, "download_mb_s"))
-    assert paired_ratios(subject, reference, "t100_s") == paired_ratios(subject, reference, "download_mb_s")
+    assert [2.0, INF, 0.0] == pytest.approx(ratios["download_mb_s"])
+    assert ratios["t100_s"] == ratios["download_mb_s"]
 
 
 @pytest.mark.parametrize("metric", ["available.t50_s", "first_block_s"])
@@ -501,7 +514,7 @@ def test_a_round_that_told_nothing_did_not_get_there(metric: str) -> None:
     lost = replace(rounds(1.0)[0], index=1, transfers=(failed(1),))
     subject, reference = [*rounds(2.0), lost], rounds(1.0, 1.0, variant=HTTP)
 
-    assert [2.0, INF] == pytest.approx(paired_ratios(subject, reference, metric))
+    assert [2.0, INF] == pytest.approx(paired_ratios(figures_of(subject), figures_of(reference), metric))
     assert INF == summarise(subject).centre(metric)
 
 

@@ -1,5 +1,6 @@
 """What was measured, as it is written down: a line a round."""
 
+import gc
 import json
 import math
 import subprocess
@@ -316,6 +317,19 @@ def test_an_unknown_schema_is_named_with_the_one_that_is_known(tmp_path: Path) -
     path.write_text(json.dumps({**GOOD, "schema": 2}) + "\n")
 
     assert "schema 2 is not known here (this version reads 1)" in read_journal(path).problems[0]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_reading_leaves_the_collector_as_it_was(tmp_path: Path, enabled: bool) -> None:
+    """It rests while a journal is read, and only then; who switched it off finds it off."""
+    was = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        read_journal(tmp_path / JOURNAL)
+
+        assert enabled == gc.isenabled()
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 @settings(deadline=None, max_examples=50)

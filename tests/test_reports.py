@@ -744,7 +744,9 @@ def test_documents_without_provenance(tmp_path: Path) -> None:
     assert 2 == len(json.loads((folder / "results.json").read_text(encoding="utf-8"))["cells"])
 
 
-@pytest.mark.parametrize("module", ["__init__", *DOCUMENTS.values(), "terminal"])
+@pytest.mark.parametrize(
+    "module", ["__init__", *DOCUMENTS.values(), "page", "terminal", "rows", "trend", "parquet", "compare.words"]
+)
 def test_imports_stay_cheap(module: str) -> None:
     """Importing a report imports none of what is slow to import: a plugin burdens every run of pytest."""
     name = "pytest_codexbench.reports" + ("" if module == "__init__" else f".{module}")
@@ -752,4 +754,4 @@ def test_imports_stay_cheap(module: str) -> None:
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
 
-    assert set() == {"rich", "pydantic", "pytest_benchmark", "xdist", "requests"} & set(done.stdout.split())
+    assert set() == {"rich", "pydantic", "pytest_benchmark", "pyarrow", "xdist", "requests"} & set(done.stdout.split())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
@@ -248,6 +248,7 @@ def test_how_many_rounds_an_unpaired_comparison_takes(subject: int, reference_: 
     assert min(subject, reference_) == interval.count
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_the_coverage_of_two_is_the_product_of_the_binomial_ones(n: int, m: int) -> None:
     """As scipy has it for each side; and no other step inward keeps the level, so neither side is wider than it must.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pytest_codexbench.errors import BenchError
-from pytest_codexbench.records import JOURNAL, read_journal
+from pytest_codexbench.records import JOURNAL, Story, read_journal
 from pytest_codexbench.run import read_provenance
 
 DOCUMENTS: Mapping[str, str] = {
@@ -24,28 +24,36 @@ DOCUMENTS: Mapping[str, str] = {
 
 
 def write_all(folder: Path) -> list[Path]:
-    """Write every document of the run in ``folder`` anew; one that cannot be made does not keep the others back.
+    """Write every document of the run in ``folder`` anew, from its files.
 
     Raises:
-        BenchError: at the end, naming each document that was not written, with the reason.
+        BenchError: at the end, naming what could not be read, and each document that was not written.
     """
-    from pytest_codexbench.reports.told import tell
-
-    run = dict[str, Any]()
-    troubles, written = list[str](), list[Path]()
+    story, run, troubles = read_journal(folder / JOURNAL), dict[str, Any](), list[str]()
     try:
         run = read_provenance(folder)
     except BenchError as error:
         troubles.append(str(error))
-    told = tell(read_journal(folder / JOURNAL), run)
+    return write_documents(folder, story, run, troubles)
+
+
+def write_documents(folder: Path, story: Story, run: Mapping[str, Any], troubles: Sequence[str] = ()) -> list[Path]:
+    """Write every document of this story; one that cannot be made does not keep the others back.
+
+    Raises:
+        BenchError: at the end, naming ``troubles`` of before and each document that was not written, with the reason.
+    """
+    from pytest_codexbench.reports.told import tell
+
+    told, found, written = tell(story, run), list(troubles), list[Path]()
     for name, module in DOCUMENTS.items():
         try:
             text: str = import_module(f"{__name__}.{module}").document(told)
             written.append(_replace(folder / name, text))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one document, the others are wanted
-            troubles.append(f"{folder / name} was not written: {type(error).__name__}: {error}")
-    if troubles:
-        raise BenchError("; ".join(troubles))
+            found.append(f"{folder / name} was not written: {type(error).__name__}: {error}")
+    if found:
+        raise BenchError("; ".join(found))
     return written
 
 

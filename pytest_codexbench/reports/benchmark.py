@@ -59,8 +59,7 @@ def entries(rounds: Iterable[Round]) -> list[Metadata]:
 
 
 def _of_cell(summary: Summary, rounds: Sequence[Round]) -> Iterable[Metadata]:
-    ordered = sorted(rounds, key=lambda round_: round_.index)
-    figures = [each for round_, each in zip(ordered, summary.figures, strict=True) if round_.success]
+    figures = [summary.figures[round_.index] for round_ in rounds if round_.success]
     for metric in _metrics(summary):
         values = [value for each in figures if (value := each.get(metric)) is not None and math.isfinite(value)]
         if values:

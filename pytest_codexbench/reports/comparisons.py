@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_codexbench.matrix import Block, Cell
-from pytest_codexbench.metrics import HEADLINE, Summary, burdens_of, ratios_of
-from pytest_codexbench.records import Round
+from pytest_codexbench.metrics import HEADLINE, Figures, paired_ratios
 from pytest_codexbench.reports.outcomes import Outcome, by_block
 from pytest_codexbench.stats import LEVEL, Interval, chance_over, geometric_mean, holm, median_interval, verdict
 
@@ -146,11 +145,11 @@ def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
     metric = HEADLINE[block.kind]
     both = {round_.index for round_ in subject.rounds} & {round_.index for round_ in reference.rounds}
     rounds = [round_ for round_ in (*subject.rounds, *reference.rounds) if round_.index in both]
-    ours, theirs = (_burdens(one.rounds, one.summary, metric) for one in (subject, reference))
-    ratios = ratios_of(ours, theirs)
+    ours, theirs = _figures(subject), _figures(reference)
+    ratios = paired_ratios(ours, theirs, metric)
     ratio = median_interval(ratios) if ratios else None
     flagged = {round_.index for round_ in rounds if round_.flags}
-    clean = ratios_of({index: value for index, value in ours.items() if index not in flagged}, theirs)
+    clean = paired_ratios({index: each for index, each in ours.items() if index not in flagged}, theirs, metric)
     note = None
     if not both:
         note = "no round was run in both"
@@ -172,5 +171,5 @@ def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
     )
 
 
-def _burdens(rounds: Sequence[Round], summary: Summary | None, metric: str) -> dict[int, float]:
-    return burdens_of(rounds, summary.figures, metric) if summary else {}
+def _figures(outcome: Outcome) -> Mapping[int, Figures]:
+    return outcome.summary.figures if outcome.summary else {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_codexbench.errors import BenchError
 from pytest_codexbench.matrix import Block, Cell
-from pytest_codexbench.metrics import MOST_DRIFT, VIEWS, Summary, by_cell, summarise, summary_of
+from pytest_codexbench.metrics import VIEWS, Summary, by_cell, summarise, summary_of
 from pytest_codexbench.records import OK, Round, Story, cell_from_json
 from pytest_codexbench.stats import Interval
 
@@ -28,10 +28,8 @@ class Outcome:
 
     @property
     def drifts(self) -> bool:
-        """Whether times grow or shrink with the round's index; of fewer rounds than give an interval it is chance."""
-        if self.summary is None or self.summary.drift is None:
-            return False
-        return self.summary.intervals[self.summary.headline].level is not None and abs(self.summary.drift) > MOST_DRIFT
+        """Whether times grow or shrink with the round's index."""
+        return self.summary is not None and self.summary.drifts
 
 
 def outcomes(story: Story, run: Mapping[str, Any]) -> list[Outcome]:
@@ -62,9 +60,10 @@ def _planned(run: Mapping[str, Any]) -> Iterable[Cell]:
 
 def _measured(cell: Cell, unordered: Sequence[Round]) -> Outcome:
     rounds = tuple(sorted(unordered, key=lambda round_: round_.index))
+    unflagged = [round_ for round_ in rounds if not round_.flags]
     summary = summarise(rounds)
-    clean = [(round_, each) for round_, each in zip(rounds, summary.figures, strict=True) if not round_.flags]
-    without = summary_of(*zip(*clean, strict=True)) if clean and len(clean) < len(rounds) else None
+    figures = {round_.index: summary.figures[round_.index] for round_ in unflagged}
+    without = summary_of(unflagged, figures) if unflagged and len(unflagged) < len(rounds) else None
     failed = [round_ for round_ in rounds if not round_.success]
     reason = None
     if failed:

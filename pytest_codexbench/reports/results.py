@@ -77,9 +77,7 @@ def _cell(outcome: Outcome, places: _Places) -> dict[str, Any]:
         "headline": HEADLINE[cell.kind],
         "mb_s": speed_mb_s(summary) if summary else None,
         "flagged_rounds": summary.flagged if summary else 0,
-        "rounds": [
-            _round(*each, places) for each in zip(outcome.rounds, summary.figures if summary else (), strict=True)
-        ],
+        "rounds": [_round(each, summary.figures[each.index], places) for each in outcome.rounds] if summary else [],
         "summary": _intervals(summary) if summary else {},
         "without_flagged": _intervals(outcome.unflagged) if outcome.unflagged else None,
         "reliability": _reliability(outcome, summary) if summary else None,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pytest_codexbench.matrix import Block
 from pytest_codexbench.metrics import VIEWS, Summary
@@ -25,6 +24,7 @@ from pytest_codexbench.reports.comparisons import (
 )
 from pytest_codexbench.reports.findings import ENOUGH
 from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, outcomes, viewed
+from pytest_codexbench.reports.page import GAP, Column, Page, fitting, joined, width_of
 from pytest_codexbench.reports.wording import (
     NOTHING,
     block_words,
@@ -34,7 +34,6 @@ from pytest_codexbench.reports.wording import (
     flags_words,
     grouped,
     number,
-    one_line,
     percent,
     run_words,
     speed_mb_s,
@@ -47,9 +46,6 @@ from pytest_codexbench.stats import Interval
 if TYPE_CHECKING:
     from rich.console import Console
 
-T = TypeVar("T")
-
-GAP = "  "
 # A reason is an error's text and may be a log's; the whole of it is in results.json.
 MOST_REASON_LINES = 3
 WORD_STYLES = {"faster": "green", "within": "green", "over": "red", "inconclusive": "yellow"}
@@ -90,21 +86,11 @@ class Line:
         return times(self.comparison.ratio.median)
 
 
-@dataclass(frozen=True)
-class Column(Generic[T]):
-    """A column of a table; the lower ``drop``, the longer it stays where the terminal is narrow; 0 always does."""
-
-    title: str
-    show: Callable[[T], str]
-    drop: int = 0
-    left: bool = False
-
-
 def render(story: Story, run: Mapping[str, Any], console: Console) -> None:
     """Print the run on ``console``, no line wider than it."""
     found = outcomes(story, run)
     compared = comparisons(found)
-    page = _Page(console)
+    page = Page(console)
     page.words(run_words(run), "bold")
     for place in environment_words(found):
         page.words(place, "dim")
@@ -115,47 +101,6 @@ def render(story: Story, run: Mapping[str, Any], console: Console) -> None:
             _standings(page, [one for one in standings(compared) if one.kind == kind])
     _notes(page, found, compared, run.get("rounds"))
     _left_out(page, found)
-
-
-class _Page:
-    """Lines on a console, plain or in colour; each fits."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.width = console.width
-
-    def line(self, text: str = "", style: str = "") -> None:
-        """One line, cut where it is too long."""
-        self.parts((text, style))
-
-    def parts(self, *parts: tuple[str, str]) -> None:
-        """One line of several styles, cut where it is too long."""
-        from rich.text import Text
-
-        line = Text.assemble(*parts, no_wrap=True, end="")
-        line.rstrip()
-        line.truncate(self.width, overflow="crop")
-        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-    def words(self, text: str, style: str = "", indent: str = "", most: int | None = None) -> None:
-        """As many lines as the words take, or at most so many."""
-        hanging = indent + GAP
-        lines = textwrap.wrap(
-            one_line(text),
-            width=max(self.width, len(hanging) + 10),
-            initial_indent=indent,
-            subsequent_indent=hanging,
-            break_on_hyphens=False,
-            max_lines=most,
-            placeholder=" ...",
-        )
-        for line in lines:
-            self.line(line, style)
-
-    def heading(self, text: str) -> None:
-        """A line with room above it."""
-        self.line()
-        self.words(text, "bold")
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -174,15 +119,15 @@ def _lines(found: Sequence[Outcome], compared: Iterable[Comparison]) -> dict[Blo
     }
 
 
-def _table(page: _Page, kind: str, lines: Mapping[Block, Sequence[Line]]) -> None:
+def _table(page: Page, kind: str, lines: Mapping[Block, Sequence[Line]]) -> None:
     every = [line for group in lines.values() for line in group]
     ids, names = (_columns(kind, every, label) for label in (_id, _system))
-    columns, left_out = _fitting(ids, every, page.width)
+    columns, left_out = fitting(ids, every, page.width)
     if left_out:
-        columns, left_out = _fitting(names, every, page.width)
-    widths = [_width(column, every) for column in columns]
+        columns, left_out = fitting(names, every, page.width)
+    widths = [width_of(column, every) for column in columns]
     page.heading(TITLES[kind])
-    page.line(_joined([column.title for column in columns], columns, widths), "dim")
+    page.line(joined([column.title for column in columns], columns, widths), "dim")
     for block, group in lines.items():
         if group:
             page.parts((str(block), "bold cyan"), (f"  {block_words(block)}", "dim"))
@@ -192,17 +137,17 @@ def _table(page: _Page, kind: str, lines: Mapping[Block, Sequence[Line]]) -> Non
         page.words(f"A wider terminal also shows: {', '.join(column.title for column in left_out)}.", "dim")
 
 
-def _row(page: _Page, line: Line, columns: Sequence[Column[Line]], widths: Sequence[int]) -> None:
+def _row(page: Page, line: Line, columns: Sequence[Column[Line]], widths: Sequence[int]) -> None:
     failed = line.outcome.status == FAILED
     texts = [column.show(line) for column in columns]
     if failed:
-        page.line(_joined(texts, columns, widths), "red")
+        page.line(joined(texts, columns, widths), "red")
         page.words(line.outcome.reason or "", "red", indent="    ", most=MOST_REASON_LINES)
         return
     verdict = columns[-1].title == "verdict"
     word = texts.pop() if verdict else ""
     style = next((style for start, style in WORD_STYLES.items() if word.startswith(start)), "")
-    page.parts((_joined(texts, columns, widths) + (GAP if word else ""), ""), (word, style))
+    page.parts((joined(texts, columns, widths) + (GAP if word else ""), ""), (word, style))
 
 
 def _id(line: Line) -> str:
@@ -247,32 +192,10 @@ def _ratio_spread(line: Line) -> str:
     return spread(line.comparison.ratio, "infinite") if line.comparison else ""
 
 
-def _fitting(columns: Sequence[Column[T]], lines: Sequence[T], width: int) -> tuple[list[Column[T]], list[Column[T]]]:
-    """The columns that fit, and those that had to go, in their order."""
-    kept = [column for column in columns if not column.drop]
-    for column in sorted(columns, key=lambda column: column.drop):
-        if column.drop and sum(_width(one, lines) + len(GAP) for one in (*kept, column)) - len(GAP) <= width:
-            kept.append(column)
-    return [one for one in columns if one in kept], [one for one in columns if one not in kept]
-
-
-def _width(column: Column[T], lines: Sequence[T]) -> int:
-    return max(len(column.title), *(len(column.show(line)) for line in lines))
-
-
-def _joined(texts: Sequence[str], columns: Sequence[Column[T]], widths: Sequence[int]) -> str:
-    """Texts in their columns; there may be fewer of them than columns."""
-    cells = [
-        text.ljust(width) if column.left else text.rjust(width)
-        for text, column, width in zip(texts, columns, widths, strict=False)
-    ]
-    return GAP.join(cells)
-
-
 # --- below the table --------------------------------------------------------------------------------------------------
 
 
-def _standings(page: _Page, told: Sequence[Standing]) -> None:
+def _standings(page: Page, told: Sequence[Standing]) -> None:
     """Over all blocks of a kind; only where there are several, with intervals to speak of."""
     told = [one for one in told if len(one.comparisons) > 1 and any(comparison.word for comparison in one.comparisons)]
     if not told:
@@ -285,19 +208,19 @@ def _standings(page: _Page, told: Sequence[Standing]) -> None:
         *(Column(f"over {margin:g}x", _share_of(margin, FAIL), drop=1) for margin in MARGINS),
         Column("worst in", lambda one: str(one.worst.block), drop=2, left=True),
     ]
-    kept, _ = _fitting(columns, told, page.width)
-    widths = [_width(column, told) for column in kept]
+    kept, _ = fitting(columns, told, page.width)
+    widths = [width_of(column, told) for column in kept]
     page.line()
-    page.line(_joined([column.title for column in kept], kept, widths), "dim")
+    page.line(joined([column.title for column in kept], kept, widths), "dim")
     for one in told:
-        page.line(_joined([column.show(one) for column in kept], kept, widths))
+        page.line(joined([column.show(one) for column in kept], kept, widths))
 
 
 def _share_of(margin: float, wanted: str) -> Callable[[Standing], str]:
     return lambda one: f"{one.count(margin, wanted)}/{len(one.comparisons)}"
 
 
-def _notes(page: _Page, found: Sequence[Outcome], compared: Sequence[Comparison], planned: object) -> None:
+def _notes(page: Page, found: Sequence[Outcome], compared: Sequence[Comparison], planned: object) -> None:
     """What must be known to read the table, each thing once."""
     notes = [*_about_intervals(found, compared), *_about_views(found), *_about_rounds(found, planned)]
     notes += [f"{note}: it is shown beside the others and gets no verdict" for note in no_copy_notes(compared)]
@@ -349,7 +272,7 @@ def _about_rounds(found: Sequence[Outcome], planned: object) -> list[str]:
     return [f"fewer than the {planned} planned rounds were run: {cells_words(fewer)}"] if fewer else []
 
 
-def _left_out(page: _Page, found: Sequence[Outcome]) -> None:
+def _left_out(page: Page, found: Sequence[Outcome]) -> None:
     """Cells without rounds, those with the same reason together."""
     for status, style in ((ERROR, "red"), (SKIPPED, "yellow"), (NOT_RUN, "yellow")):
         chosen = [outcome for outcome in found if outcome.status == status]

@@ -85,6 +85,11 @@ def one_line(text: str) -> str:
     return " ".join(CONTROL.sub("", COLOURS.sub("", text)).split())
 
 
+def escaped(text: str) -> str:
+    """One line of Markdown that can neither end a cell of a table nor open a tag."""
+    return one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
 def grouped(found: Iterable[Outcome]) -> dict[str, list[Cell]]:
     """Cells by their reason."""
     groups: dict[str, list[Cell]] = {}

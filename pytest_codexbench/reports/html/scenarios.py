@@ -171,7 +171,7 @@ def _own_curves(look: Look, cell: Cell, arrivals: Mapping[str, Arrival]) -> Mark
 def _rounds(outcome: Outcome) -> Markup:
     """Each round with its median, fastest and slowest leecher."""
     assert outcome.summary is not None  # noqa: S101 - it was measured
-    told = list(zip(outcome.rounds, outcome.summary.figures, strict=True))
+    told = [(round_, outcome.summary.figures[round_.index]) for round_ in outcome.rounds]
     shown = {"download": DOWNLOAD_ROUND, "upload": UPLOAD_ROUND}[outcome.cell.kind]
     columns = [
         Column[tuple[Round, Figures]]("round", lambda one: str(one[0].index)),
