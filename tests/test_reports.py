@@ -733,6 +733,19 @@ def test_one_broken_document_keeps_none_back(tmp_path: Path, monkeypatch: pytest
     assert old == (folder / "junit.xml").read_text(encoding="utf-8")
 
 
+def test_a_story_that_cannot_be_summarised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with the run as a whole is told like what is wrong with a document."""
+    folder = saved(tmp_path, stories.normal())
+
+    def broken(story: Story, run: dict[str, Any]) -> Told:
+        raise ZeroDivisionError("no time at all")
+
+    monkeypatch.setattr("pytest_codexbench.reports.told.tell", broken)
+
+    with pytest.raises(BenchError, match="ZeroDivisionError: no time at all"):
+        write_all(folder)
+
+
 def test_documents_without_provenance(tmp_path: Path) -> None:
     """A run whose run.json is lost still has its documents; that it is lost is said."""
     folder = saved(tmp_path, stories.normal())

@@ -45,7 +45,11 @@ def write_documents(folder: Path, story: Story, run: Mapping[str, Any], troubles
     """
     from pytest_codexbench.reports.told import tell
 
-    told, found, written = tell(story, run), list(troubles), list[Path]()
+    found, written = list(troubles), list[Path]()
+    try:
+        told = tell(story, run)
+    except Exception as error:
+        raise BenchError("; ".join([*found, f"{folder}: {type(error).__name__}: {error}"])) from error
     for name, module in DOCUMENTS.items():
         try:
             text: str = import_module(f"{__name__}.{module}").document(told)
