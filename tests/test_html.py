@@ -18,7 +18,7 @@ from pytest_codexbench.matrix import BUILT_IN, Cell, Shape, Variant
 from pytest_codexbench.records import Note, Round, Story
 from pytest_codexbench.reports import html
 from pytest_codexbench.reports.html.markup import Markup, element, escaped
-from pytest_codexbench.reports.html.plot import MARKERS, axis, marker, straightened
+from pytest_codexbench.reports.html.plot import MARKERS, axis, differ_much, marker, straightened
 from pytest_codexbench.reports.results import results_document
 from pytest_codexbench.reports.told import tell
 
@@ -345,24 +345,32 @@ def test_failures_are_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    "values,zero,low,high,logarithmic",
+    "values,by_decades,low,high",
     [
-        ((0.3, 4.0), False, 0.0, 4.0, False),
-        ((1.0, 500.0), False, 1.0, 500.0, True),
-        ((1.0, 500.0), True, 0.0, 500.0, False),
-        ((0.0, 0.0), False, 0.0, 1.0, False),
-        ((3.0, math.inf), False, 0.0, 3.0, False),
-        ((math.inf,), False, 0.0, 1.0, False),
+        ((0.3, 4.0), False, 0.0, 4.0),
+        ((1.0, 500.0), True, 1.0, 500.0),
+        ((0.03, 0.03), True, 0.02, 0.05),
+        ((2.0, 2.0), True, 2.0, 5.0),
+        ((1.0, 500.0), False, 0.0, 500.0),
+        ((0.0, 0.0), False, 0.0, 1.0),
+        ((3.0, math.inf), False, 0.0, 3.0),
+        ((math.inf,), False, 0.0, 1.0),
     ],
 )
-def test_axes(values: tuple[float, ...], zero: bool, low: float, high: float, logarithmic: bool) -> None:
-    """An axis starts at 0, or is logarithmic where values differ much; what is infinite does not stretch it."""
-    found = axis("seconds", values, zero=zero)
+def test_axes(values: tuple[float, ...], by_decades: bool, low: float, high: float) -> None:
+    """An axis goes from 0 or a round number to a round number; what is infinite does not stretch it."""
+    found = axis("seconds", values, by_decades)
 
-    assert (low, logarithmic) == (found.low, found.logarithmic)
+    assert (low, by_decades) == (found.low, found.logarithmic)
     assert high <= found.high <= 2 * high
     assert 2 <= len(found.ticks) <= 7
-    assert (found.low, found.high) == (found.ticks[0][0], found.ticks[-1][0]) if not logarithmic else True
+    assert found.low <= found.ticks[0][0] < found.ticks[-1][0] <= found.high
+
+
+def test_where_axes_are_logarithmic() -> None:
+    """Values that differ more than twentyfold need it; infinite ones and 0 do not count."""
+    assert not differ_much((1.0, 20.0, math.inf, 0.0))
+    assert differ_much((1.0, 21.0))
 
 
 # --- what stands where ------------------------------------------------------------------------------------------------

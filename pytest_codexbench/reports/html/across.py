@@ -13,7 +13,7 @@ from pytest_codexbench.reports.arrivals import in_order
 from pytest_codexbench.reports.findings import UNCORRECTED
 from pytest_codexbench.reports.html.look import Look, anchor
 from pytest_codexbench.reports.html.markup import Content, Markup, element, joined
-from pytest_codexbench.reports.html.plot import Axis, Line, Mark, axis, bar, key, logarithmic, plot
+from pytest_codexbench.reports.html.plot import Axis, Line, Mark, axis, bar, differ_much, key, logarithmic, plot
 from pytest_codexbench.reports.html.table import Column, figure, measured, scaled, table
 from pytest_codexbench.reports.outcomes import Outcome
 from pytest_codexbench.reports.wording import block_words, count, number, percent, speed_mb_s, spread
@@ -92,11 +92,11 @@ def _panels(
     systems = [system for system in look.styles if any(_of(panel, system, metric) for panel in panels.values())]
     if not systems:
         return None
+    limits = {caption: _limits(panel, metric, scale) for caption, panel in panels.items()}
+    by_decades = metric not in SHARES and any(map(differ_much, limits.values()))
     plots = []
     for index, (caption, panel) in enumerate(panels.items()):
-        told = [interval for _, _, interval in _points(panel, metric)]
-        limits = [scale * value for interval in told for value in (interval.median, interval.low, interval.high)]
-        y = axis(title, limits, zero=metric in SHARES)
+        y = axis(title, limits[caption], by_decades)
         lines = [
             Line(system, look.styles[system], tuple(_marks(panel, system, metric, where, scale))) for system in systems
         ]
@@ -114,6 +114,12 @@ def _points(panel: Mapping[Block, Group], metric: str) -> Iterable[tuple[Block, 
         for outcome in group:
             if outcome.summary and (interval := outcome.summary.intervals.get(metric)):
                 yield block, outcome.cell.system, interval
+
+
+def _limits(panel: Mapping[Block, Group], metric: str, scale: float) -> list[float]:
+    """All that an axis must have room for."""
+    told = [interval for _, _, interval in _points(panel, metric)]
+    return [scale * value for interval in told for value in (interval.median, interval.low, interval.high)]
 
 
 def _of(panel: Mapping[Block, Group], system: str, metric: str) -> list[tuple[Block, Interval]]:

@@ -31,7 +31,7 @@ def provenance(told: Told) -> Markup:
         before |= place
     more = len(places) - MOST_LISTED
     return joined(
-        table("Provenance", columns, groups),
+        table("Provenance", columns, groups) if any(groups.values()) else None,
         element("p", f"And {count(more, 'more environment')}: see results.json.") if more > 0 else None,
         _probes(told),
         _problems(told),

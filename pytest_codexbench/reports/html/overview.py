@@ -25,12 +25,13 @@ def header(look: Look) -> Markup:
     told = look.told
     asked = answers(told)
     first = asked[0].standing.kind if asked else None
+    grounds = [_term(name, text) for name, text in _grounds(look)]
     return element(
         "header",
         element("p", _made_by(look), class_="above"),
         element("h1", title(told)),
         cards(look, first, "h2") if first else sentences(findings(told)),
-        element("dl", [_term(name, text) for name, text in _grounds(look)], class_="grounds"),
+        element("dl", grounds, class_="grounds") if grounds else None,
     )
 
 

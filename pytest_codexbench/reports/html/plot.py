@@ -40,11 +40,17 @@ class Axis:
         return (inside - self.low) / (self.high - self.low)
 
 
-def axis(title: str, values: Sequence[float], zero: bool = True) -> Axis:
-    """An axis for these values: linear from 0 or, where they differ much, logarithmic over whole decades' parts."""
+def differ_much(values: Sequence[float]) -> bool:
+    """Whether these values need a logarithmic axis."""
+    known = [value for value in values if 0 < value < math.inf] or [1.0]
+    return max(known) / min(known) > MOST_LINEAR
+
+
+def axis(title: str, values: Sequence[float], by_decades: bool = False) -> Axis:
+    """An axis for these values: linear from 0, or logarithmic from a round number to a round number."""
     known = [value for value in values if 0 < value < math.inf] or [1.0]
     least, most = min(known), max(known)
-    if not zero and most / least > MOST_LINEAR:
+    if by_decades:
         steps = [factor * 10.0**power for power in range(-10, 12) for factor in (1, 2, 5)]
         low = max(step for step in steps if step <= least)
         high = min(step for step in steps if step >= most and step > low)
