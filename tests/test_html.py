@@ -384,6 +384,7 @@ def test_the_answer_comes_first() -> None:
     assert "No, over 1.2x" == header.one("p", class_="word").text
     assert "1.50x [1.50..1.50]" in header.text
     assert "96.9 % interval of 6 rounds" in header.one("dl").text
+    assert "bittorrent: libtorrent 2.1.1" in header.one("dl").text
 
 
 def test_few_rounds_claim_nothing() -> None:
@@ -393,6 +394,14 @@ def test_few_rounds_claim_nothing() -> None:
     assert "No verdict: fewer than 6 rounds" == page.one("p", class_="word").text
     assert "Not at all: ranges of fewer than 6 rounds" in page.one("header").text
     assert [] == [each for name in ("pass", "fail", "open") for each in page.all("span", class_=name)]
+
+
+@each_story
+def test_nothing_is_empty(name: str) -> None:
+    """No list, no section and no box stands there without anything in it."""
+    page = page_of(STORIES[name]())
+
+    assert [] == [each.tag for tag in ("ul", "dl", "div", "section", "p") for each in page.all(tag) if not each.inside]
 
 
 def test_what_was_left_out_is_told() -> None:

@@ -18,8 +18,6 @@ from pytest_codexbench.reports.wording import cells_words, grouped
 STYLE = Path(__file__).with_name("style.css")
 # The style alone may be used, and nothing may be fetched, whatever else came into the page.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-
-
 BARS = (
     "Seconds until the median leecher has all of the file: medians over the rounds. Bars with caps are intervals, "
     "without caps the range of fewer than 6 rounds; an arrow at the upper edge is a median that was not reached. Each "
@@ -85,9 +83,8 @@ def _sections(look: Look) -> Iterator[Section]:
         yield Section("publish", "Publish", list(_publish(look)))
     if told.measured:
         tables = [across.stability_table(look) if look.of_kind("download") else None, across.reliability_table(look)]
-        failures = failure_sentences(told.measured)
-        listed = overview.sentences(failures) if failures else None
-        yield Section("reliability", "Stability and reliability", [*tables, listed])
+        failures = overview.sentences(failure_sentences(told.measured))
+        yield Section("reliability", "Stability and reliability", [*tables, failures])
     for kind, name in (("download", "Every download scenario"), ("upload", "Every publish scenario")):
         parts = [scenarios.scenario(look, block, group) for block, group in look.of_kind(kind).items()]
         yield Section(f"every-{kind}", name, parts)
@@ -112,9 +109,11 @@ def _downloads(look: Look) -> Iterator[Section]:
 
 
 def _publish(look: Look) -> Iterator[Markup | None]:
-    if any(one.subject.kind == "download" for one in look.told.compared):
+    kinds = {one.subject.kind for one in look.told.compared}
+    if kinds == {"download", "upload"}:  # or they are at the top
         yield overview.cards(look, "upload", "h3")
-    yield element("div", overview.heat_maps(look, "upload"), class_="maps")
+    if "upload" in kinds:
+        yield element("div", overview.heat_maps(look, "upload"), class_="maps")
     yield across.by_size(look, "upload", "publish_s", "publish, s")
     yield across.publish_table(look)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_codexbench.matrix import Block, rate_text, size_text
 from pytest_codexbench.reports.comparisons import FAIL, MARGINS, PASS, Comparison
@@ -41,8 +41,10 @@ def cards(look: Look, kind: str, heading: str) -> Markup:
     return element("div", [_answer(look, one, heading) for one in asked], class_="answers")
 
 
-def sentences(told: Sequence[str]) -> Markup:
-    """Sentences as a list."""
+def sentences(told: Sequence[str]) -> Markup | None:
+    """Sentences as a list; None without any."""
+    if not told:
+        return None
     return element("ul", [element("li", sentence) for sentence in told], class_="findings")
 
 
@@ -102,6 +104,8 @@ def _grounds(look: Look) -> Iterator[tuple[str, Markup | str]]:
         failed = sum(outcome.status == FAILED for outcome in told.measured)
         wrong = f", {failed} with failures" if failed else ""
         yield "On what", f"{count(rounds, 'round')} in {count(len(told.measured), 'cell')}{wrong}"
+    if isinstance(versions := told.run.get("versions"), Mapping) and versions:
+        yield "Systems", ", ".join(f"{name}: {version}" for name, version in versions.items())
     if links := dict.fromkeys(rate_text(outcome.cell.shape.link) for outcome in told.measured):
         yield "Links", ", ".join(f"{link}/s a node" if link else "not limited" for link in links)
     for place in environment_words(told.measured)[:2]:
