@@ -16,7 +16,7 @@ from pytest_codexbench.reports.comparisons import (
     Comparison,
     Standing,
 )
-from pytest_codexbench.reports.outcomes import ERROR, NOT_RUN, SKIPPED, Outcome, by_block, failure
+from pytest_codexbench.reports.outcomes import ERROR, NOT_RUN, SKIPPED, Outcome, block_of, by_block, failure
 from pytest_codexbench.reports.told import Told
 from pytest_codexbench.reports.wording import (
     block_words,
@@ -26,6 +26,7 @@ from pytest_codexbench.reports.wording import (
     grouped,
     number,
     one_line,
+    scaled,
     speed_mb_s,
     spread,
     times,
@@ -249,6 +250,7 @@ def _listed(words: Sequence[str]) -> str:
 def findings(told: Told) -> list[str]:
     """What was found, the answers first, then failures, then what stands by itself."""
     found = [f"{answer.question} {answer.word}. {' '.join(answer.sentences)}" for answer in answers(told)]
+    found += _by_system(told)
     found += _some(failure_sentences(told.measured), " with failures")
     found += _some(list(_alone(told)))
     if not told.measured:
@@ -263,6 +265,28 @@ def _some(sentences: Sequence[str], which: str = "") -> list[str]:
     """So many that they can be read; the others as a count."""
     more = len(sentences) - MOST_TOLD
     return [*sentences[:MOST_TOLD], *([f"And {count(more, 'more cell')}{which}: see below."] if more > 0 else [])]
+
+
+def _by_system(told: Told) -> Iterator[str]:
+    """How fast each system was, and what it carried beyond the file, from its least to its largest median."""
+    for system in told.systems:
+        cells = [one for one in told.measured if one.cell.system == system and one.cell.kind == "download"]
+        if told.compared:  # or its cells are told one by one
+            yield from _span(cells, "download_mb_s", f"{system} reached", "MB/s")
+        label = f" ({UNCORRECTED})" if any(UNCORRECTED in one.rounds[0].environment.wire for one in cells) else ""
+        yield from _span(cells, "overhead", f"On the wire{label} {system} carried", "% more than the file", 100)
+
+
+def _span(cells: Iterable[Outcome], metric: str, start: str, unit: str, scale: float = 1) -> Iterator[str]:
+    known = [(one.summary.intervals[metric], one) for one in cells if one.summary and metric in one.summary.intervals]
+    known.sort(key=lambda pair: pair[0].median)
+    ends = [
+        f"{number(scale * interval.median)} {spread(scaled(interval, scale))} {unit} with "
+        f"{block_words(block_of([outcome.cell]))}"
+        for interval, outcome in known[:1] + known[1:][-1:]
+    ]
+    if ends:
+        yield f"{start} {'from ' if len(ends) > 1 else ''}{' to '.join(ends)}."
 
 
 def failure_sentences(measured: Iterable[Outcome]) -> list[str]:

@@ -14,9 +14,9 @@ from pytest_codexbench.reports.findings import UNCORRECTED
 from pytest_codexbench.reports.html.look import Look, anchor
 from pytest_codexbench.reports.html.markup import Content, Markup, element, joined
 from pytest_codexbench.reports.html.plot import Axis, Line, Mark, axis, bar, differ_much, key, logarithmic, plot
-from pytest_codexbench.reports.html.table import Column, figure, measured, scaled, table
+from pytest_codexbench.reports.html.table import Column, figure, measured, table
 from pytest_codexbench.reports.outcomes import Outcome
-from pytest_codexbench.reports.wording import block_words, count, number, percent, speed_mb_s, spread
+from pytest_codexbench.reports.wording import block_words, count, number, percent, scaled, speed_mb_s, spread
 from pytest_codexbench.stats import Interval
 
 Group = Sequence[Outcome]

@@ -15,9 +15,19 @@ from pytest_codexbench.reports.html.look import Look, anchor
 from pytest_codexbench.reports.html.markup import Content, Markup, element, joined
 from pytest_codexbench.reports.html.overview import sign_of
 from pytest_codexbench.reports.html.plot import Axis, Line, axis, key, plot
-from pytest_codexbench.reports.html.table import Column, figure, measured, scaled, table
+from pytest_codexbench.reports.html.table import Column, figure, measured, table
 from pytest_codexbench.reports.outcomes import FAILED, Outcome, failure
-from pytest_codexbench.reports.wording import NOTHING, block_words, count, number, one_line, speed_mb_s, spread, times
+from pytest_codexbench.reports.wording import (
+    NOTHING,
+    block_words,
+    count,
+    number,
+    one_line,
+    scaled,
+    speed_mb_s,
+    spread,
+    times,
+)
 from pytest_codexbench.stats import Interval
 
 VIEW_WORDS = {"available": "in any order", "contiguous": "in order"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pytest_codexbench.reports.html.markup import Content, Markup, element, joined
-from pytest_codexbench.reports.wording import NOTHING, number, spread
+from pytest_codexbench.reports.wording import NOTHING, number, scaled, spread
 from pytest_codexbench.stats import Interval
 
 T = TypeVar("T")
@@ -82,8 +82,3 @@ def measured(interval: Interval | None, scale: float = 1) -> Markup | None:
         return None
     shown = scaled(interval, scale)
     return joined(figure(interval.median, number(shown.median)), " ", element("small", spread(shown)))
-
-
-def scaled(interval: Interval, scale: float) -> Interval:
-    """The same in another unit."""
-    return replace(interval, median=scale * interval.median, low=scale * interval.low, high=scale * interval.high)
