@@ -25,7 +25,8 @@ MANIFEST_SHARE = 0.6
 class Character:
     """How a made-up system behaves. ``slower`` is over the least possible time; ``ttfb_s`` is its first byte.
 
-    ``bend`` under 1 fetches fast at first; ``in_order`` is the share of the time at which half is there in order.
+    ``bend`` is the power of the time by which bytes come, ``disorder`` times it of those in order. ``moment`` is a
+    duration of its own that it tells, at 60 % of its first byte.
     """
 
     slower: float
