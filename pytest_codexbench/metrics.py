@@ -210,9 +210,13 @@ def summarise(rounds: Sequence[Round]) -> Summary:
     Raises:
         ValueError: without rounds, or of more than one cell.
     """
-    (cell,) = {round_.cell for round_ in rounds}
     ordered = sorted(rounds, key=lambda round_: round_.index)
-    figures = figures_of(ordered)
+    return summary_of(ordered, figures_of(ordered))
+
+
+def summary_of(ordered: Sequence[Round], figures: Mapping[int, Figures]) -> Summary:
+    """The same, of rounds in order whose figures are known."""
+    (cell,) = {round_.cell for round_ in ordered}
     intervals = {}
     for name in dict.fromkeys(name for each in figures.values() for name in each):
         values = [value for each in figures.values() if (value := each.get(name)) is not None]

@@ -313,6 +313,17 @@ def _write_whole(fd: int, data: bytes, end: int) -> None:
         raise
 
 
+def _lines(path: Path) -> Iterator[bytes]:
+    """One after the other: a journal may be larger than the memory."""
+    if path.exists():
+        with path.open("rb") as file:
+            yield from file
+
+
+# What a damaged line may raise, down to a number that no counter can hold.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, BenchError)
+
+
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """No search for garbage inside: what is read has no cycles, and millions of new marks make it search all the time.
@@ -335,8 +346,7 @@ def read_journal(path: Path) -> Story:
     warmups: list[Round] = []
     notes: list[Note] = []
     problems: list[str] = []
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         where = f"{path.name}, line {number}"
@@ -358,6 +368,6 @@ def read_journal(path: Path) -> Story:
                     rounds[round_.cell, round_.index] = round_
             else:
                 problems.append(f"{where}: kind {data['kind']!r} is not known here")
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, BenchError) as error:
+        except UNREADABLE as error:
             problems.append(f"{where}: not readable, left out ({type(error).__name__}: {str(error)[:80]})")
     return Story((*warmups, *rounds.values()), tuple(notes), tuple(problems))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar, cast, overload
+
+T = TypeVar("T")
 
 NS = 10**9
 MIB = 1 << 20
@@ -24,6 +28,77 @@ class Sample:
     held: int
 
 
+class _Packed(Sequence[T]):
+    """Like the tuple of the same, but in eight bytes a number: a night's journal holds millions of them."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Sequence) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+class Counts(_Packed[int]):
+    """Whole numbers."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = array("q", numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Counts: ...
+
+    def __getitem__(self, index: int | slice) -> int | Counts:
+        return Counts(self._numbers[index]) if isinstance(index, slice) else self._numbers[index]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers)
+
+
+class Pairs(_Packed[tuple[int, int]]):
+    """Pairs of whole numbers."""
+
+    __slots__ = ("_firsts", "_seconds")
+
+    def __init__(self, pairs: Iterable[Sequence[int]]) -> None:
+        firsts, seconds = zip(*pairs, strict=True) if (pairs := tuple(pairs)) else ((), ())
+        self._firsts, self._seconds = array("q", firsts), array("q", seconds)
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[int, int]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Pairs: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[int, int] | Pairs:
+        if isinstance(index, slice):
+            return Pairs(zip(self._firsts[index], self._seconds[index], strict=True))
+        return self._firsts[index], self._seconds[index]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self._firsts, self._seconds, strict=True)
+
+    def after(self, least: int) -> float:
+        """The second number of the first pair whose first one, of such as never fall, is ``least`` or more; or inf."""
+        index = bisect_left(self._firsts, least)
+        return self._seconds[index] if index < len(self._seconds) else math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Timeline:
     """One view of one transfer, small however large the file.
@@ -34,10 +109,15 @@ class Timeline:
     """
 
     total: int
-    marks: tuple[tuple[int, int], ...] = ()
-    received: tuple[int, ...] = ()
-    gaps: tuple[tuple[int, int], ...] = ()
+    marks: Sequence[tuple[int, int]] = ()
+    received: Sequence[int] = ()
+    gaps: Sequence[tuple[int, int]] = ()
     end_ns: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "marks", Pairs(self.marks))
+        object.__setattr__(self, "received", Counts(self.received))
+        object.__setattr__(self, "gaps", Pairs(self.gaps))
 
     def seconds_to(self, percent: float) -> float:
         """Seconds from the request to ``percent`` of the bytes; infinite if they never came. 0 means the first byte."""
@@ -46,7 +126,20 @@ class Timeline:
     def seconds_to_bytes(self, count: int) -> float:
         """Seconds from the request until ``count`` bytes were held, or infinite; files that are smaller count whole."""
         wanted = min(count, self.total)
-        return next((t_ns / NS for held, t_ns in self.marks if held >= wanted), math.inf)
+        return cast("Pairs", self.marks).after(wanted) / NS  # as __post_init__ made them
+
+    def course(self, percents: Iterable[int]) -> list[float]:
+        """``seconds_to`` of each of these percents, which must not fall, in one go through the marks."""
+        found = list[float]()
+        held, seconds = 0, 0.0
+        marks = iter(self.marks)
+        for percent in percents:
+            wanted = min(max(1, -(-self.total * percent // 100)), self.total)
+            while held < wanted:
+                held, t_ns = next(marks, (self.total, math.inf))
+                seconds = t_ns / NS
+            found.append(seconds)
+        return found
 
     @property
     def held(self) -> int:
@@ -88,9 +181,9 @@ class Timeline:
         """The inverse of ``to_json``."""
         return cls(
             total=data["total"],
-            marks=tuple((held, t_ns) for held, t_ns in data["marks"]),
-            received=tuple(data["received"]),
-            gaps=tuple((start, length) for start, length in data["gaps"]),
+            marks=data["marks"],
+            received=data["received"],
+            gaps=data["gaps"],
             end_ns=data["end_ns"],
         )
 

@@ -223,7 +223,16 @@ def test_rounds_are_recorded_and_every_document_is_written(bench: Bench) -> None
     assert 4 == sum(1 for _ in story.measured())
     # each cluster warms up once, so warm-ups count the clusters that were started
     assert 2 == sum(round_.warmup for round_ in story.rounds)
-    names = {"run.json", "records.jsonl", "results.json", "benchmark.json", "junit.xml", "report.md", "logs"}
+    names = {
+        "run.json",
+        "records.jsonl",
+        "results.json",
+        "benchmark.json",
+        "junit.xml",
+        "report.html",
+        "report.md",
+        "logs",
+    }
     assert names == {path.name for path in bench.folder.iterdir() if not path.name.startswith(".")}
     assert "*\n" == (bench.folder.parent / ".gitignore").read_text()
     assert {"n00.log", "n01.log", "tracker.log"} <= {p.name for p in (bench.folder / "logs").glob("bittorrent-n02/*")}

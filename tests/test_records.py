@@ -291,6 +291,7 @@ GARBAGE: dict[str, bytes] = {
     "no schema": json.dumps({key: value for key, value in GOOD.items() if key != "schema"}).encode(),
     "another kind": json.dumps({**GOOD, "kind": "poem"}).encode(),
     "too many digits": b"9" * 5000,
+    "a number that no counter holds": json.dumps(GOOD).replace("[[1, 1000]", f"[[1, {2**70}]").encode(),
     "too deep": b"[" * 100_000,
 }
 

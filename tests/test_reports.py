@@ -26,6 +26,7 @@ from pytest_codexbench.reports.outcomes import outcomes
 from pytest_codexbench.reports.results import results_document
 from pytest_codexbench.reports.schema import SCHEMAS, record_schema, results_schema
 from pytest_codexbench.reports.terminal import closing_lines, render
+from pytest_codexbench.reports.told import Told, tell
 
 SCHEMA_FOLDER = Path(__file__).parent.parent / "schemas"
 each_story = pytest.mark.parametrize("name", STORIES)
@@ -68,7 +69,7 @@ def saved(folder: Path, told: tuple[Story, dict[str, Any]]) -> Path:
 
 def parsed(told: tuple[Story, dict[str, Any]]) -> ET.Element:
     """junit.xml as a reader of it sees it."""
-    return ET.fromstring(junit.document(*told).encode())  # noqa: S314 - written a moment ago, by ourselves
+    return ET.fromstring(junit.document(tell(*told)).encode())  # noqa: S314 - written a moment ago, by ourselves
 
 
 # --- what became of a cell --------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ def test_warm_ups_are_no_cells() -> None:
     warm = round_of(cell(size=10 * MB), -1, 0.3)
     told = story([warm], rounds_of(cell(), (1.0,)))
 
-    document = results_document(told, {})
+    document = results_document(tell(told, {}))
 
     assert (["bittorrent-n04-s02-50MB"], 1) == ([one["id"] for one in document["cells"]], document["warmups"])
 
@@ -216,7 +217,7 @@ def test_which_blocks_fail_of_all_that_are_looked_at(count: int, expected: int) 
 @each_story
 def test_results_keep_to_their_schema(name: str) -> None:
     """Every results.json validates against the published schema."""
-    document = strictly(results.document(*told_of(name)))
+    document = strictly(results.document(tell(*told_of(name))))
 
     jsonschema.validate(document, results_schema(), cls=jsonschema.Draft202012Validator)
 
@@ -250,7 +251,7 @@ def test_a_wrong_record_is_refused() -> None:
 
 def test_schemas_stand_what_later_versions_add() -> None:
     """Within a version keys may be added: a document with one more is valid."""
-    document = results_document(*stories.normal())
+    document = results_document(tell(*stories.normal()))
     document["cells"][0]["colour"] = "green"
 
     jsonschema.validate(document, results_schema())
@@ -258,7 +259,7 @@ def test_schemas_stand_what_later_versions_add() -> None:
 
 def test_figures_of_a_cell() -> None:
     """Six rounds: the median, the interval from the least to the largest, its coverage, the speed of the median."""
-    document = results_document(*stories.normal())
+    document = results_document(tell(*stories.normal()))
     bittorrent = document["cells"][0]
 
     t100 = bittorrent["summary"]["t100_s"]
@@ -275,7 +276,7 @@ def test_figures_of_a_cell() -> None:
 
 def test_figures_of_a_comparison() -> None:
     """Paired by round, http takes 1.5 times BitTorrent's seconds: over the margin 1.2, within 2."""
-    (comparison,) = results_document(*stories.normal())["comparisons"]
+    (comparison,) = results_document(tell(*stories.normal()))["comparisons"]
     (http,) = comparison["subjects"]
 
     assert ("bittorrent", "t100_s", "n04-s02-50MB") == tuple(
@@ -288,7 +289,7 @@ def test_figures_of_a_comparison() -> None:
 
 def test_results_without_flagged_rounds() -> None:
     """A flagged round stays in the summary; beside it is the summary without."""
-    document = results_document(*stories.normal())
+    document = results_document(tell(*stories.normal()))
     bittorrent, http = document["cells"]
 
     assert (0, None) == (bittorrent["flagged_rounds"], bittorrent["without_flagged"])
@@ -300,7 +301,7 @@ def test_results_without_flagged_rounds() -> None:
 
 def test_what_was_not_reached() -> None:
     """An infinite median is null and said not to be reached; the round names the figures it did not reach."""
-    http = results_document(*stories.failing())["cells"][1]
+    http = results_document(tell(*stories.failing()))["cells"][1]
 
     t100 = http["summary"]["t100_s"]
     assert (False, None, None, 2.0) == tuple(t100[key] for key in ("reached", "median", "high", "low"))
@@ -315,7 +316,7 @@ def test_what_was_not_reached() -> None:
 
 def test_a_range_is_no_interval() -> None:
     """Two rounds have a range without a level, and no verdict is claimed."""
-    document = results_document(*stories.short())
+    document = results_document(tell(*stories.short()))
 
     assert {None} == {one["summary"]["t100_s"]["level"] for one in document["cells"]}
     (http,) = document["comparisons"][0]["subjects"]
@@ -325,7 +326,7 @@ def test_a_range_is_no_interval() -> None:
 
 def test_bittorrent_uploads_get_no_verdict() -> None:
     """Codex publishes in twice the time of http; BitTorrent is shown, with the reason why it is not judged."""
-    document = results_document(*stories.uploads())
+    document = results_document(tell(*stories.uploads()))
     codex, bittorrent = document["comparisons"][0]["subjects"]
 
     assert ("http", "publish_s") == (document["comparisons"][0]["reference"], document["comparisons"][0]["metric"])
@@ -337,7 +338,7 @@ def test_bittorrent_uploads_get_no_verdict() -> None:
 
 def test_an_upload_has_no_arrivals() -> None:
     """The publishing node's figures are its own durations; what proves the upload is told apart."""
-    transfers = results_document(*stories.uploads())["cells"][0]["rounds"][0]["transfers"]
+    transfers = results_document(tell(*stories.uploads()))["cells"][0]["rounds"][0]["transfers"]
 
     assert ["upload", "proof"] == [transfer["kind"] for transfer in transfers]
     assert ({"publish_s": 4.0, "upload_accept_s": 2.0}, []) == (transfers[0]["figures"], transfers[0]["not_reached"])
@@ -348,7 +349,7 @@ def test_standing_over_all_blocks() -> None:
     cells = [cell(size=size) for size in (10 * MB, 50 * MB)] + [cell("http", size=size) for size in (10 * MB, 50 * MB)]
     told = story(*(rounds_of(each, [seconds] * 6) for each, seconds in zip(cells, (1, 1, 1, 4), strict=True)))
 
-    (standing,) = results_document(told, run_of(*cells))["standings"]
+    (standing,) = results_document(tell(told, run_of(*cells)))["standings"]
 
     assert (2.0, 4.0, "n04-s02-50MB") == tuple(standing[k] for k in ("geometric_mean", "worst_ratio", "worst_block"))
     assert [(1, 1), (1, 1)] == [(each["passed"], each["failed"]) for each in standing["margins"]]
@@ -360,14 +361,14 @@ def test_standing_over_all_blocks() -> None:
 )
 def test_drift_is_flagged_where_it_can_be_told(seconds: tuple[float, ...], rho: float, expected: bool) -> None:
     """Times that grow with the round are flagged; of too few rounds for an interval that would be chance."""
-    (one,) = results_document(story(rounds_of(cell(), seconds)), {})["cells"]
+    (one,) = results_document(tell(story(rounds_of(cell(), seconds)), {}))["cells"]
 
     assert {"rho": pytest.approx(rho, abs=1e-4), "flagged": expected} == one["drift"]
 
 
 def test_environments_are_told_once() -> None:
     """Rounds name where they were measured by its position in one list."""
-    document = results_document(*stories.normal())
+    document = results_document(tell(*stories.normal()))
 
     assert ["Ryzen"] == [place["machine"]["processor"] for place in document["environments"]]
     assert {0} == {each["environment"] for one in document["cells"] for each in one["rounds"]}
@@ -379,7 +380,7 @@ def test_environments_are_told_once() -> None:
 @each_story
 def test_benchmark_entries_hold_rounds(name: str) -> None:
     """benchmark.json has no entry without rounds, and nothing that is no number."""
-    document = strictly(benchmark.document(*told_of(name)))
+    document = strictly(benchmark.document(tell(*told_of(name))))
 
     for entry in document["benchmarks"]:
         assert 0 < entry["stats"]["rounds"] == len(entry["stats"]["data"])
@@ -430,7 +431,7 @@ def test_benchmark_of_uploads() -> None:
 def test_pytest_benchmark_reads_it(name: str, tmp_path: Path) -> None:
     """``pytest-benchmark compare benchmark.json`` shows a table for each metric."""
     file = tmp_path / "benchmark.json"
-    file.write_text(benchmark.document(*told_of(name)), encoding="utf-8")
+    file.write_text(benchmark.document(tell(*told_of(name))), encoding="utf-8")
     program = [sys.executable, "-c", "from pytest_benchmark.cli import main; main()"]
 
     done = subprocess.run(
@@ -621,7 +622,7 @@ def test_closing_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     lines = closing_lines(folder, stories.normal()[1])
 
-    assert "results: results/run-1/  (results.json, benchmark.json, junit.xml, report.md)" == lines[0]
+    assert "results: results/run-1/  (report.html, results.json, benchmark.json, junit.xml, report.md)" == lines[0]
     commands = [line.removeprefix("next:").strip().split("  ")[0] for line in lines[1:]]
     assert [
         "pytest --matrix=3x3",
@@ -720,7 +721,7 @@ def test_one_broken_document_keeps_none_back(tmp_path: Path, monkeypatch: pytest
     old = (folder / "junit.xml").read_text(encoding="utf-8")
     (folder / "results.json").unlink()
 
-    def broken(story: Story, run: dict[str, Any]) -> str:
+    def broken(told: Told) -> str:
         raise ZeroDivisionError("no time at all")
 
     monkeypatch.setattr(junit, "document", broken)
@@ -730,6 +731,19 @@ def test_one_broken_document_keeps_none_back(tmp_path: Path, monkeypatch: pytest
 
     assert (folder / "results.json").exists()
     assert old == (folder / "junit.xml").read_text(encoding="utf-8")
+
+
+def test_a_story_that_cannot_be_summarised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with the run as a whole is told like what is wrong with a document."""
+    folder = saved(tmp_path, stories.normal())
+
+    def broken(story: Story, run: dict[str, Any]) -> Told:
+        raise ZeroDivisionError("no time at all")
+
+    monkeypatch.setattr("pytest_codexbench.reports.told.tell", broken)
+
+    with pytest.raises(BenchError, match="ZeroDivisionError: no time at all"):
+        write_all(folder)
 
 
 def test_documents_without_provenance(tmp_path: Path) -> None:

@@ -247,6 +247,17 @@ def test_a_timeline_can_be_written_down_and_read_again(timeline: Timeline) -> No
     assert timeline == Timeline.from_json(json.loads(json.dumps(timeline.to_json(), allow_nan=False)))
 
 
+def test_numbers_are_kept_like_the_tuples_they_came_from() -> None:
+    """Marks and counts are kept packed, and read like the tuples that were given: equal, hashable, cut into pieces."""
+    timeline = Timeline(100, [(1, 10), (50, 20), (100, 40)], [7, 8, 9], [(10, 30)], 40)
+
+    assert ((1, 10), (50, 20), (100, 40)) == timeline.marks
+    assert (((50, 20), (100, 40)), (100, 40)) == (timeline.marks[1:], timeline.marks[-1])
+    assert ((7, 8, 9), (8, 9), 7) == (timeline.received, timeline.received[1:], timeline.received[0])
+    assert hash(timeline) == hash(Timeline(100, ((1, 10), (50, 20), (100, 40)), (7, 8, 9), ((10, 30),), 40))
+    assert "marks=((1, 10), (50, 20), (100, 40))" in repr(timeline)
+
+
 # --- thin ---
 
 steps_ns = st.sampled_from([0, 1, 10**6, 3 * 10**8, 5 * 10**8, 5 * 10**8 + 1, NS - 1, NS, NS + 1, 25 * 10**8])

@@ -17,9 +17,10 @@ DOCUMENTS: Mapping[str, str] = {
     "results.json": "results",
     "benchmark.json": "benchmark",
     "junit.xml": "junit",
-    "report.md": "markdown",
+    "report.html": "html",
+    "report.md": "writeup",
 }
-"""File by the module that makes it: each has a ``document(story, run) -> str``."""
+"""File by the module that makes it: each has a ``document(told) -> str``."""
 
 
 def write_all(folder: Path) -> list[Path]:
@@ -42,10 +43,16 @@ def write_documents(folder: Path, story: Story, run: Mapping[str, Any], troubles
     Raises:
         BenchError: at the end, naming ``troubles`` of before and each document that was not written, with the reason.
     """
+    from pytest_codexbench.reports.told import tell
+
     found, written = list(troubles), list[Path]()
+    try:
+        told = tell(story, run)
+    except Exception as error:
+        raise BenchError("; ".join([*found, f"{folder}: {type(error).__name__}: {error}"])) from error
     for name, module in DOCUMENTS.items():
         try:
-            text: str = import_module(f"{__name__}.{module}").document(story, run)
+            text: str = import_module(f"{__name__}.{module}").document(told)
             written.append(_replace(folder / name, text))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one document, the others are wanted
             found.append(f"{folder / name} was not written: {type(error).__name__}: {error}")

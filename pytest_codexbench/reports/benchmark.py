@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from pytest_codexbench.metrics import Summary, by_cell, of_round, summarise
-from pytest_codexbench.records import Round, Story, cell_to_json
+from pytest_codexbench.metrics import Summary, by_cell, summarise
+from pytest_codexbench.records import Round, cell_to_json
 from pytest_codexbench.reports.outcomes import viewed
+from pytest_codexbench.reports.told import Told
 from pytest_codexbench.reports.wording import speed_mb_s
 
 if TYPE_CHECKING:
@@ -20,12 +21,14 @@ VIEWED = ("t50_s", "t90_s", "ttfb_s")
 OPTIONS = {"disable_gc": False, "timer": "external", "max_time": 0.0, "min_time": 0.0, "warmup": False}
 
 
-def document(story: Story, run: Mapping[str, Any]) -> str:
+def document(told: Told) -> str:
     """The text of ``benchmark.json``, which ``pytest-benchmark compare`` reads."""
     import pytest_benchmark
 
+    run = told.run
     environment = run.get("environment") or {}
-    told = {
+    cells = [(outcome.summary, outcome.rounds) for outcome in told.measured if outcome.summary]
+    document = {
         "machine_info": {**environment.get("machine", {}), "release": environment.get("kernel")},
         # the shape is pytest-benchmark's; what was measured is no commit of the folder that pytest ran in
         "commit_info": {
@@ -35,12 +38,12 @@ def document(story: Story, run: Mapping[str, Any]) -> str:
             "branch": "(unknown)",
             "dirty": False,
         },
-        "benchmarks": [_plain(entry) for entry in entries(story.measured())],
+        "benchmarks": [_plain(entry) for each in cells for entry in _of_cell(*each)],
         "datetime": run.get("started_at"),
         "version": pytest_benchmark.__version__,
         "codexbench": {key: run.get(key) for key in ("id", "matrix", "plan_hash", "seed", "rounds", "backend")},
     }
-    return json.dumps(told, indent=1, allow_nan=False) + "\n"
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def _plain(entry: Any) -> Any:
@@ -52,12 +55,11 @@ def entries(rounds: Iterable[Round]) -> list[Metadata]:
 
     They may be appended to ``benchmarks`` of pytest-benchmark's session.
     """
-    return [entry for group in by_cell(rounds).values() for entry in _of_cell(group)]
+    return [entry for group in by_cell(rounds).values() for entry in _of_cell(summarise(group), group)]
 
 
-def _of_cell(rounds: Sequence[Round]) -> Iterable[Metadata]:
-    summary = summarise(rounds)
-    figures = [of_round(round_) for round_ in rounds if round_.success]
+def _of_cell(summary: Summary, rounds: Sequence[Round]) -> Iterable[Metadata]:
+    figures = [summary.figures[round_.index] for round_ in rounds if round_.success]
     for metric in _metrics(summary):
         values = [value for each in figures if (value := each.get(metric)) is not None and math.isfinite(value)]
         if values:

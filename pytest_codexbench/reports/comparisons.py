@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_codexbench.matrix import Block, Cell
-from pytest_codexbench.metrics import HEADLINE, Figures, paired_ratio, paired_ratios
+from pytest_codexbench.metrics import HEADLINE, Figures, paired_ratios
 from pytest_codexbench.reports.outcomes import Outcome, by_block
 from pytest_codexbench.stats import LEVEL, Interval, chance_over, geometric_mean, holm, median_interval, verdict
 
@@ -145,9 +145,11 @@ def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
     metric = HEADLINE[block.kind]
     both = {round_.index for round_ in subject.rounds} & {round_.index for round_ in reference.rounds}
     rounds = [round_ for round_ in (*subject.rounds, *reference.rounds) if round_.index in both]
-    ratios = paired_ratios(_figures(subject), _figures(reference), metric)
+    ours, theirs = _figures(subject), _figures(reference)
+    ratios = paired_ratios(ours, theirs, metric)
     ratio = median_interval(ratios) if ratios else None
-    clean, clean_reference = ([round_ for round_ in one.rounds if not round_.flags] for one in (subject, reference))
+    flagged = {round_.index for round_ in rounds if round_.flags}
+    clean = paired_ratios({index: each for index, each in ours.items() if index not in flagged}, theirs, metric)
     note = None
     if not both:
         note = "no round was run in both"
@@ -160,9 +162,7 @@ def _compared(block: Block, subject: Outcome, reference: Outcome) -> Comparison:
         subject=subject.cell,
         reference=reference.cell,
         ratio=ratio,
-        without_flagged=paired_ratio(clean, clean_reference, metric)
-        if any(round_.flags for round_ in rounds)
-        else None,
+        without_flagged=median_interval(clean) if flagged and clean else None,
         pairs=len(both),
         neither=len(both) - (ratio.count if ratio else 0),
         paired_in_time=all(round_.paired == "draw and time" for round_ in rounds),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from pytest_codexbench.metrics import Summary
-from pytest_codexbench.records import Story
-from pytest_codexbench.reports.outcomes import ERROR, FAILED, PASSED, Outcome, outcomes, viewed
+from pytest_codexbench.reports.outcomes import ERROR, FAILED, PASSED, Outcome, viewed
+from pytest_codexbench.reports.told import Told
 from pytest_codexbench.reports.wording import CONTROL, number, percent, speed_mb_s, spread
 from pytest_codexbench.stats import Interval
 
@@ -23,9 +22,9 @@ RESOURCES = ("cpu_s", "rss_peak_bytes")
 ELEMENTS = {FAILED: "failure", ERROR: "error"}
 
 
-def document(story: Story, run: Mapping[str, Any]) -> str:
+def document(told: Told) -> str:
     """The text of ``junit.xml``, in the shape that pytest calls xunit2."""
-    found = outcomes(story, run)
+    found, run = told.found, told.run
     kinds = Counter(_element(outcome) for outcome in found)
     seconds = sum(_seconds(outcome) for outcome in found)
     suite = Element(

@@ -7,8 +7,9 @@ from typing import Any
 
 from pytest_codexbench.metrics import Summary
 from pytest_codexbench.records import Story
-from pytest_codexbench.reports.comparisons import Comparison, comparisons, no_copy_notes
-from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, outcomes, viewed
+from pytest_codexbench.reports.comparisons import Comparison, no_copy_notes
+from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, viewed
+from pytest_codexbench.reports.told import Told, tell
 from pytest_codexbench.reports.wording import (
     cells_words,
     count,
@@ -45,17 +46,16 @@ COLUMNS = {
 TITLES = {"download": "Download: until every leecher has the file", "upload": "Publish: from file to handle"}
 
 
-def document(story: Story, run: Mapping[str, Any]) -> str:
-    """The text of ``report.md``."""
-    return step_summary(story, run)
-
-
 def step_summary(story: Story, run: Mapping[str, Any]) -> str:
     """Tables by kind, failures, what was skipped with its reason, where it was measured; always less than 1 MiB."""
-    found = outcomes(story, run)
-    compared = {comparison.subject: comparison for comparison in comparisons(found)}
-    references = {comparison.reference for comparison in compared.values()}
-    lines = [f"## {_cell(run_words(run))}", "", _counts(found), ""]
+    return cut("\n".join(tables(tell(story, run))) + "\n")
+
+
+def tables(told: Told) -> list[str]:
+    """The lines of the same."""
+    found, compared = told.found, told.by_subject
+    references = {comparison.reference for comparison in told.compared}
+    lines = [f"## {inline(run_words(told.run))}", "", _counts(found), ""]
     room = MOST_ROWS
     for kind in COLUMNS:
         measured = [one for group in by_block(found).values() for one in group if one.rounds and one.cell.kind == kind]
@@ -68,8 +68,7 @@ def step_summary(story: Story, run: Mapping[str, Any]) -> str:
     lines += _failures([one for one in found if one.status == FAILED])
     for status, title in ((ERROR, "Errors"), (SKIPPED, "Skipped"), (NOT_RUN, "Not run")):
         lines += _reasons(title, [one for one in found if one.status == status])
-    lines += [f"*{_cell(place)}*" for place in environment_words(found)[:MOST_LISTED]]
-    return _cut("\n".join(lines) + "\n")
+    return lines + [f"*{inline(place)}*" for place in environment_words(found)[:MOST_LISTED]]
 
 
 def _counts(found: Sequence[Outcome]) -> str:
@@ -94,7 +93,7 @@ def _table(
             rows.append((f"{'❌ ' if outcome.status == FAILED else ''}`{outcome.cell}`", *cells, ratio))
     titles = COLUMNS[kind]
     marks = ["---", *["---:"] * (len(titles) - 1)]
-    table = [_row(titles), _row(marks), *(_row([_cell(text) for text in row]) for row in rows)]
+    table = [_row(titles), _row(marks), *(_row([inline(text) for text in row]) for row in rows)]
     return [f"### {TITLES[kind]}", "", *table, ""]
 
 
@@ -130,14 +129,14 @@ def _legend(found: Sequence[Outcome], compared: Any) -> list[str]:
         lines.append("[a..b] is the interval of the median that holds with at least 95 %.")
     lines += [f"{note}: it gets no verdict." for note in no_copy_notes(compared)]
     if flags := flags_words(found):
-        lines.append(f"Flagged rounds are counted: {_cell('; '.join(flags[:MOST_LISTED]))}.")
+        lines.append(f"Flagged rounds are counted: {inline('; '.join(flags[:MOST_LISTED]))}.")
     return [*lines, ""] if lines else []
 
 
 def _failures(failed: Sequence[Outcome]) -> list[str]:
     if not failed:
         return []
-    lines = [f"- `{_cell(str(outcome.cell))}`: {_reason(outcome.reason or '')}" for outcome in failed[:MOST_LISTED]]
+    lines = [f"- `{inline(str(outcome.cell))}`: {_reason(outcome.reason or '')}" for outcome in failed[:MOST_LISTED]]
     more = [f"- and {count(len(failed) - MOST_LISTED, 'more cell')}"] if len(failed) > MOST_LISTED else []
     return ["### Failed", "", *lines, *more, ""]
 
@@ -146,7 +145,7 @@ def _reasons(title: str, found: Sequence[Outcome]) -> list[str]:
     if not found:
         return []
     groups = grouped(found)
-    lines = [f"- {_cell(cells_words(cells))}: {_reason(why)}" for why, cells in list(groups.items())[:MOST_LISTED]]
+    lines = [f"- {inline(cells_words(cells))}: {_reason(why)}" for why, cells in list(groups.items())[:MOST_LISTED]]
     more = [f"- and {count(len(groups) - MOST_LISTED, 'more reason')}"] if len(groups) > MOST_LISTED else []
     return [f"### {title}", "", *lines, *more, ""]
 
@@ -157,15 +156,15 @@ def _row(cells: Sequence[str]) -> str:
 
 def _reason(text: str) -> str:
     line = one_line(text)
-    return _cell(line if len(line) <= MOST_REASON else f"{line[:MOST_REASON]} ...")
+    return inline(line if len(line) <= MOST_REASON else f"{line[:MOST_REASON]} ...")
 
 
-def _cell(text: str) -> str:
+def inline(text: str) -> str:
     """Text that can end neither a cell of a table nor open a tag."""
     return one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
-def _cut(page: str) -> str:
+def cut(page: str) -> str:
     """Whole lines of the page that fit; the last one says that there were more."""
     if len(page.encode()) <= MOST_BYTES:
         return page

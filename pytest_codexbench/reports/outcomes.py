@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_codexbench.errors import BenchError
 from pytest_codexbench.matrix import Block, Cell
-from pytest_codexbench.metrics import VIEWS, Summary, by_cell, summarise
+from pytest_codexbench.metrics import VIEWS, Summary, by_cell, summarise, summary_of
 from pytest_codexbench.records import OK, Round, Story, cell_from_json
 from pytest_codexbench.stats import Interval
 
@@ -62,7 +62,8 @@ def _measured(cell: Cell, unordered: Sequence[Round]) -> Outcome:
     rounds = tuple(sorted(unordered, key=lambda round_: round_.index))
     unflagged = [round_ for round_ in rounds if not round_.flags]
     summary = summarise(rounds)
-    without = summarise(unflagged) if unflagged and len(unflagged) < len(rounds) else None
+    figures = {round_.index: summary.figures[round_.index] for round_ in unflagged}
+    without = summary_of(unflagged, figures) if unflagged and len(unflagged) < len(rounds) else None
     failed = [round_ for round_ in rounds if not round_.success]
     reason = None
     if failed:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from pytest_codexbench.metrics import HEADLINE, Figures, Summary, of_round, of_transfer
-from pytest_codexbench.records import OK, Round, Story, Transfer, cell_to_json
+from pytest_codexbench.metrics import HEADLINE, Figures, Summary, of_transfer
+from pytest_codexbench.records import OK, Round, Transfer, cell_to_json
 from pytest_codexbench.reports.comparisons import (
     FAIL,
     INCONCLUSIVE,
@@ -17,20 +17,19 @@ from pytest_codexbench.reports.comparisons import (
     PASS,
     Comparison,
     Standing,
-    comparisons,
-    standings,
 )
-from pytest_codexbench.reports.outcomes import Outcome, failure, outcomes
+from pytest_codexbench.reports.outcomes import Outcome, failure
+from pytest_codexbench.reports.told import Told
 from pytest_codexbench.reports.wording import speed_mb_s
 from pytest_codexbench.stats import LEVEL, Interval
 
 
-def document(story: Story, run: Mapping[str, Any]) -> str:
+def document(told: Told) -> str:
     """The text of ``results.json``."""
-    return json.dumps(results_document(story, run), indent=1, allow_nan=False) + "\n"
+    return json.dumps(results_document(told), indent=1, allow_nan=False) + "\n"
 
 
-def results_document(story: Story, run: Mapping[str, Any]) -> dict[str, Any]:
+def results_document(told: Told) -> dict[str, Any]:
     """Plain data as ``results_model.Results`` defines it: finite numbers only.
 
     Raises:
@@ -38,20 +37,18 @@ def results_document(story: Story, run: Mapping[str, Any]) -> dict[str, Any]:
     """
     from pytest_codexbench.reports.results_model import SCHEMA, Results
 
-    found = outcomes(story, run)
-    compared = comparisons(found)
     places = _Places()
-    told = {
+    document = {
         "schema": SCHEMA,
-        "run": _finite({key: value for key, value in run.items() if key not in ("cells", "schema")}),
-        "cells": [_cell(outcome, places) for outcome in found],
+        "run": _finite({key: value for key, value in told.run.items() if key not in ("cells", "schema")}),
+        "cells": [_cell(outcome, places) for outcome in told.found],
         "environments": places.found,
-        "comparisons": [_comparison(list(group)) for _, group in groupby(compared, lambda one: one.block)],
-        "standings": [_standing(standing) for standing in standings(compared)],
-        "warmups": sum(round_.warmup for round_ in story.rounds),
-        "problems": list(story.problems),
+        "comparisons": [_comparison(list(group)) for _, group in groupby(told.compared, lambda one: one.block)],
+        "standings": [_standing(standing) for standing in told.standings],
+        "warmups": sum(round_.warmup for round_ in told.story.rounds),
+        "problems": list(told.story.problems),
     }
-    return Results.model_validate(told).model_dump(mode="json", by_alias=True)
+    return Results.model_validate(document).model_dump(mode="json", by_alias=True)
 
 
 class _Places:
@@ -80,7 +77,7 @@ def _cell(outcome: Outcome, places: _Places) -> dict[str, Any]:
         "headline": HEADLINE[cell.kind],
         "mb_s": speed_mb_s(summary) if summary else None,
         "flagged_rounds": summary.flagged if summary else 0,
-        "rounds": [_round(round_, places) for round_ in outcome.rounds],
+        "rounds": [_round(each, summary.figures[each.index], places) for each in outcome.rounds] if summary else [],
         "summary": _intervals(summary) if summary else {},
         "without_flagged": _intervals(outcome.unflagged) if outcome.unflagged else None,
         "reliability": _reliability(outcome, summary) if summary else None,
@@ -105,7 +102,7 @@ def _reliability(outcome: Outcome, summary: Summary) -> dict[str, Any]:
     }
 
 
-def _round(round_: Round, places: _Places) -> dict[str, Any]:
+def _round(round_: Round, figures: Figures, places: _Places) -> dict[str, Any]:
     return {
         "index": round_.index,
         "success": round_.success,
@@ -121,7 +118,7 @@ def _round(round_: Round, places: _Places) -> dict[str, Any]:
         "paired": round_.paired,
         "also_ran": list(round_.also_ran),
         "environment": places.position(round_),
-        **_figures(of_round(round_)),
+        **_figures(figures),
         "transfers": [_transfer(transfer) for transfer in round_.transfers],
     }
 

@@ -22,6 +22,7 @@ from pytest_codexbench.reports.comparisons import (
     no_copy_notes,
     standings,
 )
+from pytest_codexbench.reports.findings import ENOUGH
 from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, outcomes, viewed
 from pytest_codexbench.reports.page import GAP, Column, Page, fitting, joined, width_of
 from pytest_codexbench.reports.wording import (
@@ -45,8 +46,6 @@ from pytest_codexbench.stats import Interval
 if TYPE_CHECKING:
     from rich.console import Console
 
-# The least rounds that give an interval.
-ENOUGH = 6
 # A reason is an error's text and may be a log's; the whole of it is in results.json.
 MOST_REASON_LINES = 3
 WORD_STYLES = {"faster": "green", "within": "green", "over": "red", "inconclusive": "yellow"}
@@ -291,7 +290,7 @@ def _left_out(page: Page, found: Sequence[Outcome]) -> None:
 def closing_lines(folder: Path, run: Mapping[str, Any], width: int = 200) -> list[str]:
     """Where the results are, and what to try next; explanations that do not fit into ``width`` are left out."""
     place = _near(folder)
-    there = [name for name in ("report.html", *DOCUMENTS) if (folder / name).exists()]
+    there = [name for name in dict.fromkeys(("report.html", *DOCUMENTS)) if (folder / name).exists()]
     lines = [f"results: {place}/" + (f"  ({', '.join(there)})" if there else "")]
     tries = list(_tries(folder, run))
     column = max((len(command) for command, _ in tries), default=0)

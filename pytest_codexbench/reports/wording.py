@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pytest_codexbench.matrix import Block, Cell, rate_text, size_text
@@ -54,6 +55,11 @@ def spread(interval: Interval | None, infinite: str = "never") -> str:
     high = infinite if math.isinf(interval.high) else number(interval.high)
     text = f"{number(interval.low)}..{high}"
     return f"({text})" if interval.level is None else f"[{text}]"
+
+
+def scaled(interval: Interval, scale: float) -> Interval:
+    """The same in another unit."""
+    return replace(interval, median=scale * interval.median, low=scale * interval.low, high=scale * interval.high)
 
 
 def spread_title(intervals: Iterable[Interval]) -> str:
