@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 KINDS = ("download", "upload")
 RUN_INPUT = "codexbench_run"
 RUN_PROPERTY = "experiment"
+# How long workers may take for their ends: a swarm on Kubernetes is gone in three minutes, or never.
+WORKERS_END_S = 240
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -155,6 +157,8 @@ class Bench:
         self._events: Events | None = None
         self._line_ended: object = None
         self._any_cell = False
+        self._swept: list[str] = []
+        self._workers: list[Any] = []
         try:
             self.options: Options = read_options(lambda name: _asked(config, name))
             self._check_systems()
@@ -209,6 +213,7 @@ class Bench:
         for short, long in self.options.matrix.ambiguous_sizes():
             head.append(f"codexbench: -k {short} also takes {long}; -m \"cell(size='{short}')\" does not")
         if self.run is not None:
+            head += [f"codexbench: {line}" for line in self._swept]
             head.append(f"codexbench: run {self.run.folder}")
         return head
 
@@ -244,6 +249,9 @@ class Bench:
         """Tell each worker where the run is."""
         if self.run is not None:
             node.workerinput[RUN_INPUT] = str(self.run.folder)
+            # xdist's own 10 s may not do for what a worker has to take down
+            node.nodemanager.EXIT_TIMEOUT = WORKERS_END_S
+            self._workers.append(node)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
@@ -322,7 +330,18 @@ class Bench:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is signal.SIG_DFL:
-                    signal.signal(number, _interrupt)
+                    signal.signal(number, self._interrupt)
+
+    def _interrupt(self, *_: object) -> None:
+        """SIGTERM, and a terminal that closes, end a run as Ctrl-C does: clusters down, documents written."""
+        with suppress(OSError):
+            sys.stderr.write("\ncodexbench: terminated; taking the clusters down\n")
+        for worker in self._workers:
+            # a Ctrl-C at a terminal reaches all processes, this signal only one
+            popen = getattr(getattr(worker.gateway, "_io", None), "popen", None)
+            if popen is not None and popen.poll() is None:
+                popen.send_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     @property
     def _distributed(self) -> bool:
@@ -346,6 +365,7 @@ class Bench:
         command = shlex.join(["pytest", *map(str, self.config.invocation_params.args)])
         told = plan_to_json(self.plan, command, asked, versions)
         environment = self.backend.environment(1)
+        self._swept = list(self.backend.sweep())
         del self.backend  # the run's folder is known only now
         if self.options.resume:
             return resumed_run(self.options.results, self.options.resume, told, environment)
@@ -591,13 +611,6 @@ class Finish:
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """After the fixtures' ends, before the terminal's summary."""
         self.bench.finish(int(exitstatus))
-
-
-def _interrupt(*_: object) -> None:
-    """SIGTERM, and a terminal that closes, end a run as Ctrl-C does: clusters down, documents written."""
-    with suppress(OSError):
-        sys.stderr.write("\ncodexbench: terminated; taking the clusters down\n")
-    raise KeyboardInterrupt
 
 
 def _param(cell: Cell) -> Any:

@@ -71,11 +71,13 @@ class Kube:
         return done.stdout
 
     def left(self) -> list[str]:
-        """Namespaces, leases and roles of runs that were not removed."""
+        """Namespaces and leases of runs, and roles of runners, that were not removed."""
         ours = ("-l", "app.kubernetes.io/managed-by=codexbench", "-o", "name")
+        part = ("-l", "app.kubernetes.io/part-of=codexbench", "-o", "name")
         return [
             *self.kubectl("get", "namespaces", *ours).split(),
             *self.kubectl("get", "leases", "-n", "default", *ours).split(),
+            *self.kubectl("get", "clusterroles,clusterrolebindings,roles,rolebindings", "-A", *part).split(),
         ]
 
     def swarm(self) -> str:

@@ -207,16 +207,18 @@ def finish(
     once.
 
     Raises:
-        AgentError: if it is not done in ``deadline_s`` seconds, or the agent is silent for 30 s.
+        AgentError: if it is not done in ``deadline_s`` seconds, or the agent is silent for 30 s and may not be asked
+            again.
     """
     end, patience = time.monotonic() + deadline_s, _Patience(again)
     ticket, count, waits = secrets.token_hex(8) if again else "", 0, ready
 
     def begin() -> None:
-        nonlocal waits
+        nonlocal waits, end
         then, waits = waits, None
         if then is not None:
             then()
+        end = time.monotonic() + deadline_s  # what it waited for the word is not its own
 
     while True:
         try:

@@ -46,6 +46,9 @@ class Backend(Protocol):
     name: str
     cluster_s: float
 
+    def sweep(self) -> Sequence[str]:
+        """Remove what killed runs left: what was done, in words."""
+
     def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> AbstractContextManager[Cluster]:
         """Nodes of that shape, ready; gone when the block is left. ``say`` hears how far it is.
 

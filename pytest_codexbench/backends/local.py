@@ -54,7 +54,10 @@ class Local:
     def __init__(self, logs: Path, root: Path | None = None) -> None:
         self.logs = logs
         self.root = root or Path(tempfile.gettempdir())
-        sweep(self.root)
+
+    def sweep(self) -> list[str]:
+        """Remove what killed runs left on this machine."""
+        return [f"removed {folder}, which a killed run left" for folder in sweep(self.root)]
 
     @cached_property
     def _isolation(self) -> tuple[list[str], str | None]:

@@ -41,11 +41,14 @@ def test_a_host_that_dies_fails_the_round_and_leaves_nothing(swarms: Swarms) -> 
         )
         victim = next(pair.partition("=")[0] for pair in hosts.split() if pair.endswith("=node2"))
         swarms.kube.kube("stop", "node2")
-        status = run.wait(600)
+        try:
+            status = run.wait(600)
+            left = swarms.kube.left()
+        finally:
+            swarms.kube.kube("start", "node2")
 
     (round_,) = swarms.rounds()
     assert 1 == status
     assert not round_.success
     assert victim in (round_.failure or "")
-    assert [] == swarms.kube.left()
-    swarms.kube.kube("start", "node2")
+    assert [] == left

@@ -15,7 +15,7 @@ MB = 10**6
 
 def test_swarms_come_up_are_measured_and_go(swarms: Swarms) -> None:
     """Real nodes of each system, two workers: checked bytes, counted wires, kept logs; nothing is left."""
-    kubo = f'[systems.ipfs]\nimage = "{swarms.kube.images["kubo"]}"\n'
+    kubo = f'[systems."ipfs.new"]\nsystem = "ipfs"\nimage = "{swarms.kube.images["kubo"]}"\n'
     matrix = f'shapes = [[2, 1], [8, 2]]\nsizes = ["10MB"]\nrounds = 2\n[systems.bittorrent]\n[systems.http]\n{kubo}'
 
     run = swarms.run(matrix, "-n", "2")
@@ -31,7 +31,7 @@ def test_swarms_come_up_are_measured_and_go(swarms: Swarms) -> None:
         assert round_.environment.colocated
         assert 2 == round_.environment.workers
     for node in ("n-0", "n-7", "n-7.agent"):
-        assert (swarms.folder / "logs" / "ipfs-n08" / f"{node}.log").exists()
+        assert (swarms.folder / "logs" / "ipfs.new-n08" / f"{node}.log").exists()
     assert [] == swarms.kube.left()
 
 
@@ -109,7 +109,8 @@ def test_a_release_alone_is_a_swarm(swarms: Swarms, chart: str) -> None:
         kube.helm("install", "demo", str(charts / chart), "-n", space, *given)
         tested = kube.helm("test", "demo", "-n", space, "--timeout=4m")
         pods = kube.kubectl("get", "pods", "-n", space, "-l", "app.kubernetes.io/component=node", "-o", "name").split()
-        kube.helm("uninstall", "demo", "-n", space, "--wait")
+        kube.helm("uninstall", "demo", "-n", space)
+        kube.kubectl("wait", "pods", "--all", "--for=delete", "-n", space, "--timeout=60s")
         left = kube.kubectl("get", "pods,services,secrets,statefulsets,deployments,pvc", "-n", space, "-o", "name")
     finally:
         kube.kubectl("delete", "namespace", space)

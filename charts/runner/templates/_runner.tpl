@@ -7,6 +7,12 @@
 {{- printf "codexbench-%s-%s" .Release.Namespace (include "node.name" .) -}}
 {{- end -}}
 
+{{- define "runner.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "runner.account" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
+{{- end -}}
+
 {{- define "runner.image" -}}
 {{- include "node.image" (dict "root" . "image" .Values.image "tag" .Chart.AppVersion) -}}
 {{- end -}}

@@ -20,7 +20,7 @@ from pytest_codexbench.agent.client import Again, Download, Heard, Node, Ready, 
 from pytest_codexbench.backends import Cluster, Room
 from pytest_codexbench.backends.kubernetes.api import TIMEOUTS, Api
 from pytest_codexbench.backends.kubernetes.forward import forwarded
-from pytest_codexbench.backends.kubernetes.namespaces import copy_secrets, namespace, sweep_before
+from pytest_codexbench.backends.kubernetes.namespaces import copy_secrets, namespace, swept
 from pytest_codexbench.backends.kubernetes.owners import OWNER, RUN, Register
 from pytest_codexbench.backends.kubernetes.pods import Pod, Pods, incidents
 from pytest_codexbench.backends.kubernetes.release import Helm, chart_of
@@ -64,7 +64,6 @@ class Kubernetes:
     def __init__(self, logs: Path, run: str, wishes: Wishes | None = None) -> None:
         self.logs, self.run, self.wishes = logs, run, wishes or Wishes()
         self._more = _read(self.wishes.values) if self.wishes.values else {}
-        self._swept = False
         self._memory_taken = 0
 
     @cached_property
@@ -114,6 +113,10 @@ class Kubernetes:
         """What all nodes give to Pods of one resource."""
         return sum(_quantity((node.status.allocatable or {}).get(what, "0")) for node in self._nodes())
 
+    def sweep(self) -> list[str]:
+        """Remove what killed runs left in the cluster."""
+        return swept(self._api)
+
     def environment(self, workers: int) -> Environment:
         """The cluster; which of its nodes a swarm has, ``Cluster`` tells."""
         nodes = self._nodes()
@@ -148,9 +151,6 @@ class Kubernetes:
             raise NotReady(f"there is no chart of {shape.variant.system}")
         token, keep = secrets.token_hex(32), self.wishes.keep
         with self._register.entered() as owner, ExitStack() as stack:
-            if not self._swept:
-                self._swept = True
-                sweep_before(self._api, say)
             name = _space(shape)
             labels = {RUN: _label(self.run), CELL: _label(str(shape)), OWNER: owner}
             space = stack.enter_context(namespace(self._api, name, labels, keep))

@@ -22,26 +22,37 @@ def forwarded(path: Path, open_stream: Open) -> Iterator[str]:
 
     A stream that cannot be opened closes the connection: whoever asked sees that it broke off.
     """
+    open_here: set[socket.socket] = set()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
         listener.listen(64)
-        threading.Thread(target=_accept, args=(listener, open_stream), name=f"forward {path.name}", daemon=True).start()
+        arguments = (listener, open_stream, open_here)
+        threading.Thread(target=_accept, args=arguments, name=f"forward {path.name}", daemon=True).start()
         try:
             yield f"unix:{path}"
         finally:
-            # wakes the thread, which a plain close would leave in its accept
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+            # wakes the threads, which a plain close would leave in their waits
+            for one in (listener, *open_here):
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
             path.unlink(missing_ok=True)
 
 
-def _accept(listener: socket.socket, open_stream: Open) -> None:
+def _accept(listener: socket.socket, open_stream: Open, open_here: set[socket.socket]) -> None:
     while True:
         try:
             here, _ = listener.accept()
         except OSError:
             return
-        threading.Thread(target=_join, args=(here, open_stream), name="forwarded", daemon=True).start()
+        open_here.add(here)
+
+        def join(here: socket.socket = here) -> None:
+            try:
+                _join(here, open_stream)
+            finally:
+                open_here.discard(here)
+
+        threading.Thread(target=join, name="forwarded", daemon=True).start()
 
 
 def _join(here: socket.socket, open_stream: Open) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -188,12 +188,10 @@ def _reason(one: Any, known: Mapping[str, Owner]) -> str | None:
     return f"run {owner.run or 'unknown'} is at it: its process was heard of {max(0.0, owner.silent_s):.0f} s ago"
 
 
-def sweep_before(api: Api, say: Callable[[str], None]) -> None:
-    """As ``sweep``, before a run; what does not go is told, and is no reason not to begin."""
+def swept(api: Api) -> list[str]:
+    """As ``sweep``, before a run: what was done, in words; what does not go is no reason not to begin."""
     try:
         found = sweep(api)
     except NotReady as trouble:
-        say(f"what a killed run left in the cluster does not go: {trouble}")
-    else:
-        if found.removed:
-            say(f"removed what a killed run left in the cluster: {', '.join(found.removed)}")
+        return [f"what a killed run left in the cluster does not go: {trouble}"]
+    return [f"removed namespace {name}, which a killed run left" for name in found.removed]
