@@ -80,7 +80,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._tasks = {name: task for name, task in self._tasks.items() if not task.over}
             known = self._tasks.get(ticket)
             if known is None and skip:
-                raise AgentError(f"no task {ticket!r} of which {skip} lines were said: it is of another process, or too old")
+                raise AgentError(f"no task {ticket!r} of which {skip} lines were said: of another process, or too old")
             if known is None:
                 answer = verb(request)
                 if isinstance(answer, dict):

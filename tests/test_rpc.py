@@ -503,7 +503,7 @@ def test_with_a_ticket_an_answer_is_read_on_where_it_broke(stepping: tuple[str, 
 def test_a_ticket_of_which_lines_are_missed_must_be_known(stepping: tuple[str, Steps]) -> None:
     """An agent that was started anew does not begin a transfer again that was half told."""
     url, verb = stepping
-    with pytest.raises(AgentError, match="no task 't' of which 3 lines were said: it is of another process"):
+    with pytest.raises(AgentError, match="no task 't' of which 3 lines were said: of another process"):
         next(stream(url, "steps", {"to": 4}, token=TOKEN, ticket="t", skip=3))
 
     assert 0 == verb.calls
