@@ -150,6 +150,22 @@ def test_a_killed_worker_leaves_nothing(slow: Bench) -> None:
     assert_each_round_once(resumed(slow, "-n", "2"))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_workers_take_their_clusters_down(slow: Bench, number: signal.Signals) -> None:
+    """A signal to pytest alone, as a CI system sends it, reaches its workers: each ends its clusters in good order."""
+    first = Running(slow, "-n", "2")
+    first.wait_for_rounds(1)
+
+    first.process.send_signal(number)
+    first.process.wait(60)
+
+    first.assert_nothing_is_left()
+    (log,) = first.results.glob("*/logs/http-n03-at100m/warden.log")
+    assert "Traceback" not in log.read_text()
+    assert "Interrupted." in first.log.read_text()
+    assert_each_round_once(resumed(slow, "-n", "2"))
+
+
 def test_two_runs_in_one_folder_at_once_are_refused(slow: Bench) -> None:
     """A run that is still going on cannot be resumed beside itself."""
     first = Running(slow)

@@ -9,9 +9,9 @@ import time
 import pytest
 from clusters import Kube, Swarms
 
-# A download takes ten seconds, so that there is a middle to be hit.
-SLOW = 'shapes = [[3, 1]]\nsizes = ["25MB"]\nrounds = 2\nlinks = ["20mbit"]\n[systems.http]\n'
-CELL = ("-k", "n03")
+# A download takes eight seconds, so that there is a middle to be hit.
+SLOW = 'shapes = [[2, 1]]\nsizes = ["20MB"]\nrounds = 2\nlinks = ["20mbit"]\n[systems.http]\n'
+CELL = ("-k", "n02")
 
 
 def clean(kube: Kube, *arguments: str) -> str:
@@ -29,7 +29,7 @@ def test_a_pod_that_is_deleted_fails_its_round_by_name(swarms: Swarms) -> None:
         status = run.wait()
 
     first, second = swarms.rounds()
-    logs = (swarms.folder / "logs" / "http-n03-at20m" / "n-0.log").read_text()
+    logs = (swarms.folder / "logs" / "http-n02-at20m" / "n-0.log").read_text()
     assert 1 == status
     assert not first.success
     assert victim in (first.error or "")
