@@ -28,6 +28,7 @@ MOST_DISK, MOST_MEMORY = 0.95, 0.9
 MOST_TRIES = 2
 LINE_EVERY_S = 0.2
 WAITING_S = 5.0
+LOOK_S = 0.5
 
 RUNS = {"download": experiment.disseminate, "upload": experiment.upload}
 
@@ -233,7 +234,8 @@ class Campaign:
             heard=_thinned(self.say),
         )
         _incidents(up.cluster)  # what was before is not this round's
-        round_ = _spoilt(RUNS[cell.kind](cell, drawn, setting), _incidents(up.cluster))
+        round_ = RUNS[cell.kind](cell, drawn, setting)
+        round_ = _spoilt(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
         self._write(round_)
         seconds = of_round(round_)["t100_s" if cell.kind == "download" else "publish_s"]
         told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}
@@ -366,11 +368,15 @@ class Campaign:
             yield
 
 
-def _incidents(cluster: Cluster) -> Sequence[str] | BenchError:
+def _incidents(cluster: Cluster, within_s: float = 0.0) -> Sequence[str] | BenchError:
+    """What happened to the nodes; where nothing is known yet, what is in ``within_s`` seconds."""
+    end = time.monotonic() + within_s
     try:
-        return cluster.incidents()
+        while not (told := cluster.incidents()) and time.monotonic() < end:
+            time.sleep(LOOK_S)
     except BenchError as error:
         return error
+    return told
 
 
 def _spoilt(round_: Round, incidents: Sequence[str] | BenchError) -> Round:

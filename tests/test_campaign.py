@@ -12,7 +12,7 @@ import pytest
 
 from pytest_codexbench.backends import Cluster, Room
 from pytest_codexbench.backends.local import Local
-from pytest_codexbench.campaign import Campaign, Event, Terms
+from pytest_codexbench.campaign import Campaign, Event, Terms, _incidents
 from pytest_codexbench.errors import BenchError, CannotRun, NotReady
 from pytest_codexbench.forecast import Experience
 from pytest_codexbench.matrix import BUILT_IN, Block, Shape, Variant
@@ -167,6 +167,16 @@ def test_a_round_in_which_something_happened_to_a_node_fails(tmp_path: Path) -> 
     assert "n01 was started again" == spoilt.failure
     assert math.inf == of_round(spoilt)["t100_s"]
     assert ("what happened to its nodes is not known: the API server is away",) == unsure.flags
+
+
+def test_what_broke_a_round_may_be_told_a_moment_later() -> None:
+    """A cluster learns of a container's end after the transfer that it broke; nobody waits where all is well."""
+    told: Iterator[list[str]] = iter([[], [], ["n01 was started again"]])
+    cluster = Cluster((), {}, incidents=lambda: next(told))
+
+    assert [] == _incidents(cluster, 0.0)
+    assert ["n01 was started again"] == _incidents(cluster, 30.0)
+    assert () == _incidents(Cluster((), {}), 0.0)
 
 
 class Resisting(Small):

@@ -17,13 +17,14 @@ class Cluster:
     """Nodes that are ready, the version of each program as they tell it; the host of each node where there are more.
 
     ``incidents`` tells in words what happened to the nodes, since it was asked last, that spoils what was measured
-    meanwhile: it may raise a ``BenchError``.
+    meanwhile: it may raise a ``BenchError``. It may not know before ``late_s`` seconds have passed.
     """
 
     nodes: tuple[Node, ...]
     versions: Mapping[str, str]
     hosts: tuple[str, ...] = ()
     incidents: Callable[[], Sequence[str]] = tuple
+    late_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

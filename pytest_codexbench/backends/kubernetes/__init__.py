@@ -35,6 +35,8 @@ AGENT_PORT = 7070
 NOT_FOR_AGENTS = ("bin", "image", "generation")
 PODS_S, NODE_S = 600.0, 120.0
 STREAM_END_S = 1.0
+# A host tells the cluster of a container's end within a second or two.
+LATE_S = 5.0
 # The Pods are n-0, n-1, ...
 RELEASE = "n"
 CELL = "codexbench/cell"
@@ -166,7 +168,7 @@ class Kubernetes:
             stack.callback(pods.keep_logs, self.logs / str(shape))
             up = pods.ready(shape.nodes, PODS_S, lambda text: say(f"{shape}: {text}"))
             urls = [stack.enter_context(self._reached(pod, space)) for pod in up]
-            yield replace(_started(up, urls, token, pods), incidents=_Watch(pods, self._register))
+            yield replace(_started(up, urls, token, pods), incidents=_Watch(pods, self._register), late_s=LATE_S)
 
     @contextmanager
     def _counted(self, shape: Shape) -> Iterator[None]:
