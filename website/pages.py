@@ -79,10 +79,10 @@ def source(path: str) -> str:
     """A page that shows a file, or all files of a folder, as they are."""
     place = ROOT / path
     files = [place] if place.is_file() else sorted(file for file in place.iterdir() if _shown(file))
-    text = [f"---\ntitle: {path}\nsearch:\n  exclude: true\n---", f"# `{path}`"]
+    text = [f"---\ntitle: {path}\nsearch:\n  exclude: true\n---", f"# {path}"]
     for file in files:
         if place.is_dir():
-            text.append(f"## `{file.name}`")
+            text.append(f"## {file.name}")
         text.append(f"````{LANGUAGES.get(file.suffix, 'text')}\n{file.read_text(encoding='utf-8')}````")
     return "\n\n".join(text) + "\n"
 

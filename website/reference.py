@@ -236,9 +236,17 @@ def _object(family: str, name: str, part: Mapping[str, Any]) -> str:
     must = part.get("required", ())
     rows = [["key", "type", "meaning"]]
     for key, value in part["properties"].items():
-        meaning = _plain(value.get("description", ""))
+        meaning = _plain(value.get("description") or _of_records(name, key))
         rows.append([f"`{key}`", _type(family, value) + ("" if key in must else ", optional"), meaning])
+    if not any(meaning for _, _, meaning in rows[1:]):
+        rows = [row[:2] for row in rows]
     return f"{heading}\n\n{_sentence(_plain(part.get('description', '')))}\n\n{_table(rows)}"
+
+
+def _of_records(name: str, key: str) -> str:
+    """What a key of that name means in the records: results say the same of the same thing."""
+    part = json.loads((ROOT / "schemas" / "record-1.json").read_text(encoding="utf-8"))["$defs"].get(name, {})
+    return str(part.get("properties", {}).get(key, {}).get("description", ""))
 
 
 def _plain(text: str) -> str:
