@@ -28,6 +28,7 @@ FENCE = re.compile(r"^\s*(```+|~~~+)")
 CODE = re.compile(r"(`+)(?:(?!\1).)*\1", re.DOTALL)
 FENCED = "```"
 ITEM = re.compile(r"^(\s*)([-*+]|\d+\.) ")
+MOST_SHOWN = 100_000
 LANGUAGES = {".json": "json", ".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
 
 
@@ -38,7 +39,7 @@ def page_of(path: str) -> str:
         ValueError: if there is no such file or folder.
     """
     path = path.rstrip("/")
-    if path.startswith("docs/"):
+    if path.startswith("docs/") and not (ROOT / path).is_dir():
         return path.removeprefix("docs/")
     if path in OWN:
         return OWN[path]
@@ -62,9 +63,12 @@ def others() -> Iterator[tuple[str, str]]:
     files = {path: (ROOT / path).read_text(encoding="utf-8") for path in _outside()}
     for path, text in files.items():
         yield page_of(path), text
-    inside = {f"docs/{file.name}": file.read_text(encoding="utf-8") for file in (ROOT / "docs").glob("*.md")}
+    inside = {
+        file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in (ROOT / "docs").rglob("*.md")
+    }
     linked = {target for path, text in {**files, **inside}.items() for target, _ in targets(text, path)}
-    for path in sorted(linked):
+    # a link that leads nowhere is told when its page is made
+    for path in sorted(path for path in linked if (ROOT / path).exists()):
         page = page_of(path)
         if page.startswith("source/"):
             yield page, source(path)
@@ -83,7 +87,9 @@ def source(path: str) -> str:
     for file in files:
         if place.is_dir():
             text.append(f"## {file.name}")
-        text.append(f"````{LANGUAGES.get(file.suffix, 'text')}\n{file.read_text(encoding='utf-8')}````")
+        size = file.stat().st_size
+        shown = f"({size} bytes)\n" if size > MOST_SHOWN else file.read_text(encoding="utf-8")
+        text.append(f"````{LANGUAGES.get(file.suffix, 'text')}\n{shown}````")
     return "\n\n".join(text) + "\n"
 
 
@@ -129,7 +135,7 @@ def _parts(markdown: str) -> Iterator[tuple[str, bool]]:
 
 def for_site(markdown: str, path: str) -> str:
     """The text of a file as the site's Markdown wants it."""
-    here = dirname(page_of(path)) if path.endswith(".md") else "source"
+    here = dirname(page_of(path))
     return "".join(
         text if is_code else _spelled_out(_with_links(text, path, here)) for text, is_code in _parts(markdown)
     )

@@ -137,10 +137,9 @@ def _pytest(question: str) -> str:
     plain = {name: text for name, text in os.environ.items() if not name.startswith(("PYTEST_", "CODEXBENCH_"))}
     alone = {**plain, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "COLUMNS": "500", "NO_COLOR": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        argv = [sys.executable, "-m", "pytest", "-p", "pytest_codexbench.plugin", "-p", "no:cacheprovider", question]
-        run = subprocess.run(
-            [*argv, f"--rootdir={folder}"], cwd=folder, env=alone, capture_output=True, text=True, check=False
-        )
+        plugins = ("-p", "pytest_codexbench.plugin", "-p", "no:cacheprovider")
+        argv = [sys.executable, "-m", "pytest", *plugins, "--color=no", f"--rootdir={folder}", question]
+        run = subprocess.run(argv, cwd=folder, env=alone, capture_output=True, text=True, check=False)
     if "pytest_codexbench" not in run.stdout and "experiment(" not in run.stdout:
         raise RuntimeError(f"pytest {question} ended with {run.returncode}: {run.stdout}{run.stderr}")
     return run.stdout
