@@ -25,6 +25,17 @@ GATE_SHUT, WRONG_USE = 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 if what ``--fail-on`` names has come about, or 2 for wrong input."""
+    options = command_line().parse_args(arguments)
+    try:
+        status: int | None = options.act(options)
+    except BenchError as error:
+        print(f"codexbench: {error}", file=sys.stderr)
+        return WRONG_USE
+    return status or 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """All commands with their options; the documentation is made from it too."""
     parser = argparse.ArgumentParser(prog="codexbench", description=__doc__)
     parser.add_argument("--version", action="version", version=f"codexbench {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -43,14 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     clean.add_argument(
         "--all", action="store_true", help="of a cluster, also what runs have that are at it, or kept on purpose"
     )
-
-    options = parser.parse_args(arguments)
-    try:
-        status: int | None = options.act(options)
-    except BenchError as error:
-        print(f"codexbench: {error}", file=sys.stderr)
-        return WRONG_USE
-    return status or 0
+    return parser
 
 
 def _command(

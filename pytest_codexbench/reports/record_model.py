@@ -19,23 +19,23 @@ class Part(BaseModel):
 class Cell(Part):
     """One point of the matrix."""
 
-    id: str
+    id: str = Field(description="as in the test's id")
     key: str = Field(pattern="^[0-9a-f]{12}$", description="hash of all in the plan that can change the result")
     kind: Literal["download", "upload"]
-    variant: str
-    system: str
-    settings: dict[str, str | int | float | bool]
-    nodes: int = Field(ge=2)
+    variant: str = Field(description="its name, as codex.next")
+    system: str = Field(description="what it is a variant of")
+    settings: dict[str, str | int | float | bool] = Field(description="the variant's")
+    nodes: int = Field(ge=2, description="seeders included")
     seeders: int = Field(ge=1)
     size: int = Field(ge=1, description="bytes")
-    size_text: str
+    size_text: str = Field(description="the same, as in the id")
     link: int | None = Field(description="bits a second of each node's link, both ways; null: no limit")
 
 
 class Timeline(Part):
     """When the bytes of one transfer came, in one view."""
 
-    total: Bytes
+    total: Bytes = Field(description="of the file")
     marks: list[tuple[Bytes, Nanoseconds]] = Field(
         description="bytes held, and when: the first byte, 1 MiB, every whole percent, the last byte"
     )
@@ -47,37 +47,39 @@ class Timeline(Part):
 class Transfer(Part):
     """What one node did."""
 
-    node: str
-    kind: Literal["download", "upload", "proof"]
+    node: str = Field(description="its name")
+    kind: Literal["download", "upload", "proof"] = Field(
+        description="proof: the fetch that proves an upload, outside its clock"
+    )
     outcome: Literal["ok", "corrupt", "late", "failed"]
     timelines: dict[str, Timeline] = Field(description="by view: available (any order) or contiguous")
     seconds: dict[str, FiniteFloat] = Field(description="other durations by name, such as publish_s")
-    error: str | None
-    log_tail: str | None
+    error: str | None = Field(description="what went wrong, in words")
+    log_tail: str | None = Field(description="the end of the node's log, of a transfer that failed")
 
 
 class Counters(Part):
     """What one node used over the measured part of a round; null where nobody can tell."""
 
-    wire_rx_bytes: int | None
-    wire_tx_bytes: int | None
-    payload_rx_bytes: int | None
-    payload_tx_bytes: int | None
-    cpu_s: FiniteFloat | None
-    rss_peak_bytes: int | None
-    more: dict[str, FiniteFloat]
+    wire_rx_bytes: int | None = Field(description="received on its link, headers and all protocols")
+    wire_tx_bytes: int | None = Field(description="sent on it")
+    payload_rx_bytes: int | None = Field(description="of files, as the node itself counts them")
+    payload_tx_bytes: int | None = Field(description="the same, sent")
+    cpu_s: FiniteFloat | None = Field(description="processor time of its processes")
+    rss_peak_bytes: int | None = Field(description="the peak of their resident memory")
+    more: dict[str, FiniteFloat] = Field(description="counters of the node's own, by name")
 
 
 class Environment(Part):
     """Where it was measured."""
 
-    backend: str
-    isolation: str
-    versions: dict[str, str]
-    machine: dict[str, Any]
+    backend: str = Field(description="local or kubernetes")
+    isolation: str = Field(description="what keeps the nodes' networks apart")
+    versions: dict[str, str] = Field(description="by program")
+    machine: dict[str, Any] = Field(description="processor, cores, memory")
     kernel: str
     colocated: bool = Field(description="several nodes share a machine")
-    workers: int
+    workers: int = Field(description="processes that ran rounds (-n)")
     wire: str = Field(description="how bytes on the wire were counted")
     probe: dict[str, FiniteFloat | None] = Field(
         description="10^6 B/s of wire and disk, measured before the first round"
@@ -91,25 +93,25 @@ class Round(Part):
     schema_: Literal[1] = Field(alias="schema")
     cell: Cell
     index: int = Field(ge=-1, description="-1: it only warmed the cluster up")
-    warmup: bool
-    success: bool
-    seed: int
-    seeders: list[str]
+    warmup: bool = Field(description="in no figure")
+    success: bool = Field(description="every transfer brought every byte in time, with the file's digest")
+    seed: int = Field(description="of the file's bytes")
+    seeders: list[str] = Field(description="names of the nodes that held the file")
     started_at: str = Field(description="ISO 8601")
-    handle: str
-    digest: str
-    deadline_s: FiniteFloat
+    handle: str = Field(description="by which the file was fetched: a CID, an info hash, a name")
+    digest: str = Field(description="BLAKE3 of the file")
+    deadline_s: FiniteFloat = Field(description="for each transfer")
     seconds: dict[str, FiniteFloat] = Field(description="durations of the round as a whole, such as start_skew_s")
-    cold_cache: bool
-    paired: str
-    also_ran: list[str]
-    flags: list[str]
+    cold_cache: bool = Field(description="the nodes' files were out of the page cache when the clock started")
+    paired: str = Field(description="what it shares with that round of the others: 'draw and time' or 'draw only'")
+    also_ran: list[str] = Field(description="clusters that were up meanwhile")
+    flags: list[str] = Field(description="what makes it less than perfect, in words")
     left_on: list[str] = Field(description="nodes that still held something of the file afterwards")
     relays: bool = Field(description="leechers pass on what they have")
     copies: bool = Field(description="publishing copies the bytes into the network")
-    error: str | None
+    error: str | None = Field(description="what ended it before its transfers could, in words")
     transfers: list[Transfer]
-    nodes: dict[str, Counters]
+    nodes: dict[str, Counters] = Field(description="by name")
     environment: Environment
 
 
@@ -120,7 +122,7 @@ class Note(Part):
     schema_: Literal[1] = Field(alias="schema")
     what: Literal["skipped", "error"]
     cell: Cell
-    text: str
+    text: str = Field(description="the reason, and the way out")
 
 
 class Line(RootModel[Annotated[Round | Note, Field(discriminator="kind")]]):
