@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import stories
-from pages import Element, parsed
+from parsing import Element, parsed
 from stories import MB, STORIES, cell, round_of, rounds_of, run_of, story
 
 from pytest_codexbench.matrix import BUILT_IN, Cell, Shape, Variant
