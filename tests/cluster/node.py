@@ -49,7 +49,6 @@ class Program:
 
     argv: list[str]
     waits_for: Callable[[], bool] = field(default=lambda: True)
-    umask: int = 0o022
     pid: int | None = None
     not_before: float = 0.0
 
@@ -64,7 +63,6 @@ class Program:
 
     def start(self, log: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        before = os.umask(self.umask)
         self.pid = os.posix_spawnp(
             self.argv[0],
             self.argv,
@@ -74,7 +72,6 @@ class Program:
             # Python ignores this one, and what it starts would inherit that
             setsigdef=[signal.SIGPIPE],
         )
-        os.umask(before)
 
 
 def main(node: int, nodes: int) -> None:
@@ -242,8 +239,6 @@ def _control_plane() -> list[Program]:
                 "--kube-api-burst=400",
             ],
             _api_ready,
-            # the folders it makes for volume claims are nobody's in particular, and Pods are not root
-            umask=0,
         ),
         Program([f"{PROGRAMS}/kube-scheduler", *_as("scheduler"), "--leader-elect=false"], _api_ready),
         Program([f"{PROGRAMS}/coredns", "-conf", _corefile()], _api_ready),

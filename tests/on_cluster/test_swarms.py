@@ -64,24 +64,6 @@ def test_a_link_is_limited_to_its_rate(swarms: Swarms) -> None:
         assert 100 * MB / 8e6 == pytest.approx(round_.environment.probe["wire_mb_s"], rel=0.06)
 
 
-def test_nodes_store_on_claims_that_go_with_them(swarms: Swarms) -> None:
-    """A volume for each node, of the cluster's own kind; none is there when the swarm is gone."""
-    (swarms.pytester.path / "claims.yaml").write_text("storage: {kind: pvc}\n")
-    quick = 'shapes = [[2, 1]]\nsizes = ["10MB"]\nrounds = 1\n[systems.http]\n'
-    with swarms.running(quick, "-k", "n02", "--cb-values=claims.yaml") as run:
-        run.until("there were claims", lambda: len(claims(swarms)) == 2)
-        status = run.wait()
-
-    assert 0 == status, run.output
-    assert [] == claims(swarms)
-    assert [] == swarms.kube.left()
-
-
-def claims(swarms: Swarms) -> list[str]:
-    """Of all namespaces."""
-    return swarms.kube.kubectl("get", "pvc", "-A", "-o", "name").split()
-
-
 def test_an_image_that_does_not_exist_is_told(swarms: Swarms) -> None:
     """An error in set-up, which names the Pod and the cluster's reason; nothing is left."""
     run = swarms.run(

@@ -34,7 +34,7 @@ AGENT_PORT = 7070
 # Settings of a variant that are the chart's own values, or mean nothing in a Pod.
 NOT_FOR_AGENTS = ("bin", "image", "generation")
 PODS_S, NODE_S = 600.0, 120.0
-STREAM_END_S = 1.0
+STREAM_END_S = 10.0
 # A host tells the cluster of a container's end within a second or two.
 LATE_S = 5.0
 # The Pods are n-0, n-1, ...
@@ -231,10 +231,11 @@ class Kubernetes:
             with closing(forward.socket(AGENT_PORT)) as stream:
                 yield stream
         finally:
-            # a thread of the client's ends what was closed here, but not what was lost
+            # A thread of the client's ends what was closed here, but not what was lost. While that thread lives it must
+            # not be done here: it would read from whatever gets the same descriptor next.
             end = time.monotonic() + STREAM_END_S
-            while forward.connected and time.monotonic() < end:
-                time.sleep(0.01)
+            while forward.websocket.sock is not None and time.monotonic() < end:
+                time.sleep(0.02)
             forward.websocket.shutdown()
 
 
