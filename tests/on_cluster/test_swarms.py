@@ -26,7 +26,6 @@ def test_swarms_come_up_are_measured_and_go(swarms: Swarms) -> None:
         moved = sum(counters.wire_rx_bytes or 0 for counters in round_.nodes.values())
         if round_.cell.kind == "download":
             assert moved > round_.cell.size * round_.cell.leechers
-            assert not round_.flags
         assert "gso: uncorrected" in round_.environment.wire
         assert round_.environment.colocated
         assert 2 == round_.environment.workers
