@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from cluster import api, machines
+from cluster import api, argo, machines
 from cluster.build import build, programs
 from cluster.check import check
 from cluster.down import down
@@ -39,12 +39,13 @@ def main() -> int:
     return 0
 
 
-def _build(_: argparse.Namespace) -> None:
-    build()
+def _build(options: argparse.Namespace) -> None:
+    build(argo.parts() if options.argo else ())
 
 
-def _programs(_: argparse.Namespace) -> None:
-    sys.stdout.write(f"{programs().get()}\n")
+def _programs(options: argparse.Namespace) -> None:
+    part = argo.programs() if options.argo else programs()
+    sys.stdout.write(f"{part.get()}\n")
 
 
 def _up(options: argparse.Namespace) -> None:
@@ -68,7 +69,10 @@ def _image(options: argparse.Namespace) -> None:
     config = Config(options.command, options.user, options.workdir, env)
     pip = [*options.pip, *(f"--requirement={file}" for file in options.requirements)]
     with timed("image"):
-        write_image(options.image, options.name, options.layer, config, pip, options.wheel)
+        if options.argo:
+            argo.write_image(options.image, options.name, options.layer)
+        else:
+            write_image(options.image, options.name, options.layer, config, pip, options.wheel)
 
 
 def _stop(options: argparse.Namespace) -> None:
@@ -110,9 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("build", help="make what a cluster is made of, once: some ten minutes")
+    command.add_argument("--argo", action="store_true", help="also Argo Workflows and Argo CD: some seven minutes more")
     command.set_defaults(act=_build)
 
     command = commands.add_parser("programs", help="say where kubectl and helm are, once they are built")
+    command.add_argument("--argo", action="store_true", help="say where argo and argocd are, and their manifests")
     command.set_defaults(act=_programs)
 
     command = commands.add_parser("up", help="bring a cluster up")
@@ -168,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--user", default="", metavar="UID[:GID]", help="by number (default: root)")
     command.add_argument("--workdir", default="/", metavar="FOLDER")
     command.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    command.add_argument("--argo", action="store_true", help="Argo's: with all of its programs, Git and Redis")
     command.set_defaults(act=_image)
 
     command = commands.add_parser("check", help="prove that all this works; some five minutes")

@@ -81,10 +81,10 @@ class Part:
         return self.folder
 
 
-def build() -> None:
+def build(more: Sequence[Part] = ()) -> None:
     """Make what is missing. A second build at the same time waits for the first, and finds all done."""
     with timed("build"), alone(CACHE / "kubernetes.build.lock", "build"):
-        for part in (node(), base(), programs()):
+        for part in (node(), base(), programs(), *more):
             if part.folder.is_dir():
                 say(f"{part.name}: there already, {part.folder}")
                 continue
@@ -130,15 +130,16 @@ def _last(lines: Sequence[str]) -> str:
 
 def node() -> Part:
     """The root file system of a node, in its folder ``root``."""
-    return _debian("node", "root", NODE_PACKAGES)
+    return make_debian("node", "root", NODE_PACKAGES)
 
 
 def base() -> Part:
     """The root file system of images with Python 3.11, as ``base.tar``."""
-    return _debian("base", "base.tar", IMAGE_PACKAGES)
+    return make_debian("base", "base.tar", IMAGE_PACKAGES)
 
 
-def _debian(name: str, output: str, packages: Sequence[str]) -> Part:
+def make_debian(name: str, tree: str, packages: Sequence[str]) -> Part:
+    """A root file system of Debian with these packages, called ``tree`` in its folder: a folder, or a .tar."""
     argv = ["mmdebstrap", "--variant=essential", f"--include={','.join(packages)}"]
     # otherwise a package joins that merges /usr, and for that 46 MB of Perl
     argv += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
@@ -153,9 +154,9 @@ def _debian(name: str, output: str, packages: Sequence[str]) -> Part:
         # out of date, so that every start of Python would compile its standard library.
         env = {key: value for key, value in os.environ.items() if key != "SOURCE_DATE_EPOCH"}
         env["TMPDIR"] = str(folder)
-        follow(name, [*argv, str(folder / output)], _last, env=env)
+        follow(name, [*argv, str(folder / tree)], _last, env=env)
 
-    return Part(name, [*argv, output, _output(["dpkg", "--print-architecture"])], make)
+    return Part(name, [*argv, tree, output(["dpkg", "--print-architecture"])], make)
 
 
 # --- Go -------------------------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def programs() -> Part:
         env = {**os.environ, "CGO_ENABLED": "0", "GOCACHE": str(COMPILED), "GOGC": "400"}
         targets = [".", f"{HELM}/cmd/helm"]
         options = ["-buildvcs=false", "-trimpath", "-ldflags", flags]
-        packages = _listed_packages(targets, env)
+        packages = listed_packages(targets, HERE / "go", env)
         follow(
             "programs: compiling",
             ["go", "build", "-v", *options, "-o", f"{folder}/", *targets],
@@ -183,16 +184,16 @@ def programs() -> Part:
         for name in PROGRAMS_IN_ONE:
             (folder / name).symlink_to("kubernetes")
 
-    return Part("programs", [*made_from, flags, *PROGRAMS_IN_ONE, _output(["go", "version"])], make)
+    return Part("programs", [*made_from, flags, *PROGRAMS_IN_ONE, output(["go", "version"])], make)
 
 
-def _listed_packages(targets: Sequence[str], env: Mapping[str, str]) -> int:
+def listed_packages(targets: Sequence[str], module: Path, env: Mapping[str, str]) -> int:
     """How many packages there are to compile; asking makes Go fetch the modules that hold them."""
     lines = follow(
         "programs: fetching modules",
         ["go", "list", "-x", "-deps", *targets],
         lambda lines: f"{len(lines)} requests",
-        HERE / "go",
+        module,
         env,
     )
     return sum(1 for line in lines if not line.startswith("#"))
@@ -200,11 +201,7 @@ def _listed_packages(targets: Sequence[str], env: Mapping[str, str]) -> int:
 
 def _link_flags(module_file: str) -> str:
     """Versions that a release build would have been told, in the linker's words."""
-    versions = {
-        words[0]: words[1]
-        for words in map(str.split, module_file.splitlines())
-        if len(words) >= 2 and words[1].startswith("v")
-    }
+    versions = versions_in(module_file)
     kubernetes, helm = versions["k8s.io/kubernetes"], versions[HELM]
     major, minor = kubernetes.removeprefix("v").split(".")[:2]
     values = {
@@ -219,10 +216,29 @@ def _link_flags(module_file: str) -> str:
         f"{HELM}/pkg/lint/rules.k8sVersionMajor": major,
         f"{HELM}/pkg/lint/rules.k8sVersionMinor": minor,
     }
+    return link_values(values)
+
+
+def versions_in(module_file: str) -> Mapping[str, str]:
+    """The version of each module that a go.mod requires."""
+    return {
+        words[0]: words[1]
+        for words in map(str.split, module_file.splitlines())
+        if len(words) >= 2 and words[1].startswith("v")
+    }
+
+
+def link_values(values: Mapping[str, str]) -> str:
+    """The linker's flags that set these variables and leave out what debuggers want."""
     return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in values.items())])
 
 
-def _output(argv: Sequence[str]) -> str:
+def output(argv: Sequence[str]) -> str:
+    """What a program prints.
+
+    Raises:
+        Failed: if it is not there.
+    """
     try:
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.strip()
     except FileNotFoundError as error:

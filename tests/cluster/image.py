@@ -77,16 +77,17 @@ def write_image(
     config: Config,
     packages: Sequence[str] = (),
     bare: Sequence[str] = (),
+    base: build.Part | None = None,
 ) -> None:
     """The base with ``layers`` on top, and Python packages as ``pip install`` would be asked for them.
 
-    Those that are ``bare`` come without their dependencies.
+    Those that are ``bare`` come without their dependencies. Another ``base`` than the usual one has its ``base.tar``.
 
     Raises:
         Failed: if the base is not built, or pip fails.
     """
     with tempfile.TemporaryDirectory(dir=image.parent, prefix=f".{image.name}.") as scratch:
-        tars = [build.base().get() / "base.tar"]
+        tars = [(base or build.base()).get() / "base.tar"]
         if packages or bare:
             folder = Path(scratch, "packages")
             _install(packages, bare, folder)
