@@ -60,6 +60,7 @@ FULL: Values = {
     "priorityClassName": "high",
     "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "4Gi"}},
     "podSecurity": {"user": 1000680000, "group": 1000680001},
+    "jobAnnotations": {"argocd.argoproj.io/hook": "PostSync"},
     "run": "nightly",
     "cell": "all",
 }
@@ -182,8 +183,14 @@ def wrongs() -> list[tuple[Spot, Values]]:
         if isinstance(there, dict):
             found.append((at, with_at(FULL, (*at, "no such key"), "x")))
         others = ("\x01", 7.5, -1, True, ["x\n"], {"x": "y"}, None)
-        optional = at[0] in ("swarms", "resources", "nodeSelector", "tolerations")
-        loose = {"nodeSelector": (str,), "size": (float,), "cpu": (float,), "memory": (float,)}
+        optional = at[0] in ("swarms", "resources", "nodeSelector", "tolerations", "jobAnnotations")
+        loose = {
+            "nodeSelector": (str,),
+            "jobAnnotations": (str,),
+            "size": (float,),
+            "cpu": (float,),
+            "memory": (float,),
+        }
         found += [
             (at, with_at(FULL, at, other))
             for other in others

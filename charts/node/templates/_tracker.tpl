@@ -10,6 +10,9 @@ metadata:
   name: {{ $name }}
   labels:
     {{- $labels | nindent 4 }}
+  annotations:
+    # of no use to Helm; Argo CD has it up before the nodes
+    argocd.argoproj.io/sync-wave: "-1"
 spec:
   clusterIP: None
   publishNotReadyAddresses: true
@@ -26,6 +29,8 @@ metadata:
   name: {{ $name }}
   labels:
     {{- $labels | nindent 4 }}
+  annotations:
+    argocd.argoproj.io/sync-wave: "-1"
 spec:
   replicas: 1
   strategy:
