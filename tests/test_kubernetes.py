@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_codexbench.agent.wire import Interface
+from pytest_codexbench.backends.kubernetes.values import image_values
 from pytest_codexbench.errors import AgentError, CannotRun, WrongInput
 from pytest_codexbench.matrix import VARIANT, Shape, Variant
 
@@ -60,7 +61,7 @@ def test_any_shape_becomes_the_name_of_a_namespace(name: str) -> None:
 )
 def test_an_image_is_written_as_registries_write_it(text: str, values: dict[str, str]) -> None:
     """By tag or digest, with or without a host and its port."""
-    assert values == backend._image(text)
+    assert values == image_values(text)
 
 
 @pytest.mark.parametrize(

@@ -24,15 +24,14 @@ from pytest_codexbench.backends.kubernetes.namespaces import copy_secrets, names
 from pytest_codexbench.backends.kubernetes.owners import OWNER, RUN, Register
 from pytest_codexbench.backends.kubernetes.pods import Pod, Pods, incidents
 from pytest_codexbench.backends.kubernetes.release import Helm, chart_of
+from pytest_codexbench.backends.kubernetes.values import image_values, values_of
 from pytest_codexbench.errors import CannotRun, NotReady, WrongInput
-from pytest_codexbench.matrix import Shape, rate_text
+from pytest_codexbench.matrix import Shape
 from pytest_codexbench.records import Environment
 from pytest_codexbench.systems import Contact, Handle, needs_of
 from pytest_codexbench.together import each
 
 AGENT_PORT = 7070
-# Settings of a variant that are the chart's own values, or mean nothing in a Pod.
-NOT_FOR_AGENTS = ("bin", "image", "generation")
 PODS_S, NODE_S = 600.0, 120.0
 STREAM_END_S = 10.0
 # A host tells the cluster of a container's end within a second or two.
@@ -187,25 +186,16 @@ class Kubernetes:
             yield
 
     def _values(self, shape: Shape, largest: int, token: str) -> dict[str, Any]:
-        settings = {key: value for key, value in shape.variant.settings if key not in NOT_FOR_AGENTS}
-        values: dict[str, Any] = {
-            "nodes": shape.nodes,
-            "data": {"size": f"{largest}B", "files": 1},
-            "settings": settings,
+        values = {
+            **values_of(shape, largest),
             "token": token,
             "run": _label(self.run),
             "cell": _label(str(shape)),
         }
-        if shape.link is not None:
-            values["link"] = {"rate": rate_text(shape.link)}
-        if generation := shape.variant.setting("generation"):
-            values["generation"] = generation
-        if image := shape.variant.setting("image"):
-            values["image"] = _image(image)
         if self.wishes.registry:
             values["imageRegistry"] = self.wishes.registry
         if self.wishes.agent_image:
-            values["agent"] = {"image": _image(self.wishes.agent_image)}
+            values["agent"] = {"image": image_values(self.wishes.agent_image)}
         return _merged(values, self._more)
 
     @contextmanager
@@ -312,14 +302,6 @@ def _space(shape: Shape) -> str:
 def _label(text: str) -> str:
     """``text`` as the value of a label: 63 letters, digits, dashes and dots at most."""
     return re.sub(r"[^a-z0-9.-]+", "-", text.lower())[:63].strip("-.")
-
-
-def _image(text: str) -> dict[str, str]:
-    """The values of an image that is written as a registry writes it."""
-    named, _, digest = text.partition("@")
-    repository, colon, tag = named.rpartition(":")
-    image = {"repository": repository, "tag": tag} if colon and "/" not in tag else {"repository": named}
-    return {**image, "digest": digest} if digest else image
 
 
 def _read(path: Path) -> dict[str, Any]:
