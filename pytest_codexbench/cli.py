@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from pytest_codexbench.records import Story
 
 REPORT_FORMATS = ("all", "csv", "parquet", "github-action-benchmark")
-GATE_SHUT, WRONG_USE = 1, 2
+GATE_SHUT, WRONG_USE, TRY_AGAIN = 1, 2, 75
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0, 1 if what ``--fail-on`` names has come about, or 2 for wrong input."""
-    options = command_line().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # split by hand: argparse takes a list that may be empty as missing when it meets the first option
+    cut = given.index("--") if given[:1] == ["block"] and "--" in given else len(given)
+    options = command_line().parse_args(given[:cut], argparse.Namespace(arguments=given[cut + 1 :]))
     try:
         status: int | None = options.act(options)
     except BenchError as error:
@@ -54,7 +57,17 @@ def command_line() -> argparse.ArgumentParser:
     clean.add_argument(
         "--all", action="store_true", help="of a cluster, also what runs have that are at it, or kept on purpose"
     )
+    _emit_options(_group(commands, "emit", "write what other tools are to do, from a matrix"))
+    _step_options(commands)
     return parser
+
+
+def _group(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str
+) -> argparse._SubParsersAction[argparse.ArgumentParser]:
+    """A command that has commands of its own."""
+    parser = commands.add_parser(name, help=what, description=what)
+    return parser.add_subparsers(required=True, metavar="WHAT")
 
 
 def _command(
@@ -254,6 +267,102 @@ def _matrices(_: argparse.Namespace) -> None:
         uploads = len(list(matrix.blocks("upload")))
         print(f"{name:6} {len(list(matrix))} cells a system, and {uploads} of uploads; {rounds} rounds")
         print(f"{'':6} {texts}; (nodes, seeders): {shapes}")
+
+
+PLAN_OPTIONS = ("systems", "rounds", "seed", "link", "deadline", "backend")
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    """The options that make a plan, each with its own variable in the environment, as pytest takes them."""
+    parser.add_argument("--matrix", metavar="NAME|FILE", help="as pytest's (default: $CODEXBENCH_MATRIX)")
+    for name in PLAN_OPTIONS:
+        parser.add_argument(
+            f"--cb-{name}", dest=name, metavar="VALUE", help=f"as pytest's (default: $CODEXBENCH_{name.upper()})"
+        )
+
+
+def _asked_by(options: argparse.Namespace) -> Callable[[str], str | None]:
+    """What is asked for by these options, else by the environment."""
+
+    def asked(name: str) -> str | None:
+        key = name.replace("-", "_")
+        return getattr(options, key, None) or os.environ.get(f"CODEXBENCH_{key.upper()}") or None
+
+    if asked("matrix") is None:
+        raise WrongInput("--matrix is needed: a name, as smoke, or a file; `codexbench matrices` lists the names")
+    return asked
+
+
+def _emit_options(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    blocks = _command(commands, "blocks", _emit_blocks, "the names of a matrix's blocks, as a JSON list")
+    _plan_options(blocks)
+    standing = _command(
+        commands, "applicationset", _emit_set, "clusters for Argo CD: a file for each, and the ApplicationSet"
+    )
+    _plan_options(standing)
+    standing.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the files go")
+    standing.add_argument("--repository", required=True, metavar="URL", help="of Git, with the files and the charts")
+    standing.add_argument("--revision", default="main", metavar="NAME", help="branch, tag or commit (default: main)")
+    standing.add_argument("--path", required=True, metavar="DIR", help="where DIR of --output is in the repository")
+    standing.add_argument("--charts", default="charts", metavar="DIR", help="where the charts are (default: charts)")
+    standing.add_argument("--agent-image", metavar="IMAGE", help="image of the agents, by tag or digest")
+    standing.add_argument("--image-registry", metavar="HOST[/PATH]", help="of all images whose name begins with none")
+    standing.add_argument(
+        "--no-self-heal", action="store_true", help="leave what was changed by hand, or by faults, as it is"
+    )
+
+
+def _emit_blocks(options: argparse.Namespace) -> None:
+    import json
+
+    from pytest_codexbench.steps import blocks
+
+    print(json.dumps(blocks(_asked_by(options))))
+
+
+def _emit_set(options: argparse.Namespace) -> None:
+    from pytest_codexbench.standing import Source, write
+
+    source = Source(options.repository, options.revision, options.path, options.charts)
+    for path in write(_asked_by(options), source, options.output, not options.no_self_heal):
+        print(path)
+
+
+def _step_options(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    block = _command(commands, "block", _block, "measure one block of a matrix, or what an earlier try of it lacks")
+    block.add_argument("name", metavar="BLOCK", help="as `codexbench emit blocks` names it")
+    _plan_options(block)
+    block.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
+    block.epilog = (
+        "Exit status: 0 all rounds are recorded, however they went; 75 some are not: try again; 2 wrong input."
+    )
+    parts = _command(commands, "gather", _gather, "make one run, with all documents, of runs of parts of one plan")
+    parts.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="runs, or folders of results")
+    parts.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new run's folder")
+
+
+def _block(options: argparse.Namespace) -> int:
+    from pytest_codexbench.steps import run_block
+
+    asked = _asked_by(options)
+    # pytest finds in its environment what was given here
+    for name in ("matrix", *PLAN_OPTIONS):
+        if value := asked(name):
+            os.environ[f"CODEXBENCH_{name.upper()}"] = value
+    lacks = run_block(options.name, options.results, asked, options.arguments)
+    for text in lacks:
+        print(f"codexbench: block {options.name}: {text}", file=sys.stderr)
+    return TRY_AGAIN if lacks else 0
+
+
+def _gather(options: argparse.Namespace) -> int:
+    from pytest_codexbench.steps import gather
+
+    lacks = gather(options.folders, options.output)
+    for text in lacks:
+        print(f"codexbench: lacking: {text}", file=sys.stderr)
+    print(options.output)
+    return GATE_SHUT if lacks else 0
 
 
 def _clean(options: argparse.Namespace) -> None:

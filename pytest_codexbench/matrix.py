@@ -17,6 +17,8 @@ Settings = tuple[tuple[str, str | int | float | bool], ...]
 SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kMGT]i?B|B)\s*$", re.IGNORECASE | re.ASCII)
 RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmg])bit(?:/s|ps)?\s*$", re.IGNORECASE | re.ASCII)
 VARIANT = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
+KINDS = ("download", "upload")
+"""The experiments, in the order in which a plan has them."""
 LEAST_SIZE, MOST_SIZE = 1, 10**13
 LEAST_RATE, MOST_RATE = 10**5, 10**11
 MOST_NODES = 1000

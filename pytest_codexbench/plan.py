@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from pytest_codexbench.errors import WrongInput
-from pytest_codexbench.matrix import Block, Cell, Variant, digest_of
+from pytest_codexbench.matrix import KINDS, Block, Cell, Matrix, Variant, digest_of
 
 WARM_UP = -1
 WARM_UP_SIZE = 10**7
@@ -68,6 +68,11 @@ class Plan:
     def cells(self) -> tuple[Cell, ...]:
         """Every cell of every block."""
         return tuple(cell for block in self.blocks for cell in block.cells)
+
+
+def blocks_of(matrix: Matrix) -> tuple[Block, ...]:
+    """Every block of every experiment, in the order of a plan."""
+    return tuple(block for kind in KINDS for block in matrix.blocks(kind))
 
 
 def by_cluster(blocks: Iterable[Block]) -> Iterator[tuple[tuple[int, int | None], list[Block]]]:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pytest_codexbench.records import Round
     from pytest_codexbench.run import Run
 
-KINDS = ("download", "upload")
 RUN_INPUT = "codexbench_run"
 RUN_PROPERTY = "experiment"
 # How long workers may take for their ends: a swarm on Kubernetes is gone in three minutes, or never.
@@ -95,6 +94,8 @@ def _kind(item: pytest.Item) -> str | None:
     mark = item.get_closest_marker("experiment")
     if mark is None or "cell" not in getattr(item, "fixturenames", ()):
         return None
+    from pytest_codexbench.matrix import KINDS
+
     given = [*mark.args, *mark.kwargs.values()]
     if len(given) > 1 or set(mark.kwargs) - {"kind"} or (given and given[0] not in KINDS):
         text = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
@@ -186,12 +187,10 @@ class Bench:
     @cached_property
     def plan(self) -> Plan:
         """All cells of the matrix, whatever is selected."""
-        from pytest_codexbench.plan import Plan
+        from pytest_codexbench.plan import Plan, blocks_of
 
-        matrix = self.options.matrix
-        blocks = tuple(block for kind in KINDS for block in matrix.blocks(kind))
-        options = self.options
-        return Plan(matrix.name, blocks, matrix.rounds, options.seed, options.backend, options.deadline_s)
+        matrix, options = self.options.matrix, self.options
+        return Plan(matrix.name, blocks_of(matrix), matrix.rounds, options.seed, options.backend, options.deadline_s)
 
     @cached_property
     def blocks(self) -> Mapping[Cell, Block]:

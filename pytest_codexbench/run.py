@@ -113,7 +113,7 @@ def resumed_run(results: Path, which: str, plan: Mapping[str, Any], environment:
         raise WrongInput(
             f"--cb-resume={which}: {folder.name} is of another plan: "
             + (
-                _difference({k: before.get(k) for k in keys}, {k: plan.get(k) for k in keys})
+                difference({k: before.get(k) for k in keys}, {k: plan.get(k) for k in keys})
                 or "other cells or settings"
             )
         )
@@ -121,11 +121,11 @@ def resumed_run(results: Path, which: str, plan: Mapping[str, Any], environment:
     if not isinstance(there, dict):
         raise WrongInput(f"{folder / PROVENANCE}: it does not say where the run was measured")
     here = environment.to_json()
-    if difference := _difference({k: there.get(k) for k in PLACE}, {k: here[k] for k in PLACE}) or _difference(
+    if unlike := difference({k: there.get(k) for k in PLACE}, {k: here[k] for k in PLACE}) or difference(
         {**there.get("versions", {}), **before.get("versions", {})},
         {**here["versions"], **plan.get("versions", {})},
     ):
-        raise WrongInput(f"--cb-resume={which}: {folder.name} was measured elsewhere: {difference}; start a new run")
+        raise WrongInput(f"--cb-resume={which}: {folder.name} was measured elsewhere: {unlike}; start a new run")
     before["resumed_at"] = [*before.get("resumed_at", []), _now()]
     return Run(folder, before)
 
@@ -173,7 +173,8 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return told
 
 
-def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What differs between two mappings, in words; empty if nothing does."""
     keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     return ", ".join(f"{key} was {there.get(key)!r} and is {here.get(key)!r}" for key in keys)
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.matrix import (
     BUILT_IN,
+    KINDS,
     MOST_RATE,
     MOST_SIZE,
     PRESETS,
@@ -145,9 +146,6 @@ def test_blocks_and_shapes_are_named_like_their_cells() -> None:
     assert "n02-s01-100MB-at100m" == str(download)
     assert "upload-100MB-at100m" == str(upload)
     assert "codex-n02-at100m" == str(download.cells[0].shape)
-
-
-KINDS = ("download", "upload")
 
 
 # --- cells ---
