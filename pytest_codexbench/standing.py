@@ -107,6 +107,7 @@ def _set(matrix: str, source: Source) -> Mapping[str, Any]:
                     "git": {
                         "repoURL": source.repository,
                         "revision": source.revision,
+                        "requeueAfterSeconds": 60,
                         "files": [{"path": f"{source.path.strip('/')}/{CELLS}/*.yaml"}],
                     }
                 }
