@@ -17,6 +17,7 @@ from pytest_codexbench.matrix import Block, Cell, Shape
 from pytest_codexbench.metrics import of_round
 from pytest_codexbench.plan import WARM_UP, WARM_UP_SIZE, Draw, Needs, deadline_s, draw, visits
 from pytest_codexbench.records import Environment, Journal, Note, Round, Story
+from pytest_codexbench.series import Database, Unanswered
 from pytest_codexbench.systems import find, needs_of
 
 Event = Mapping[str, Any]
@@ -65,8 +66,16 @@ class Campaign:
     """
 
     def __init__(
-        self, backend: Backend, journal: Journal, terms: Terms, known: Experience, say: Say, story: Story | None = None
+        self,
+        backend: Backend,
+        journal: Journal,
+        terms: Terms,
+        known: Experience,
+        say: Say,
+        story: Story | None = None,
+        database: Database | None = None,
     ) -> None:
+        self.database = database
         self.backend, self.journal, self.terms, self.known, self.say = backend, journal, terms, known, say
         self._begun = time.monotonic()
         self._rounds: dict[Cell, dict[int, Round]] = {}
@@ -234,13 +243,24 @@ class Campaign:
             heard=_thinned(self.say),
         )
         _incidents(up.cluster)  # what was before is not this round's
+        begun_s = time.time()
         round_ = RUNS[cell.kind](cell, drawn, setting)
         round_ = _spoilt(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
-        self._write(round_)
+        self._write(self._with_series(round_, begun_s))
         seconds = of_round(round_)["t100_s" if cell.kind == "download" else "publish_s"]
         told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}
         self.say({"what": "end", **begin, **told, "seconds": seconds if round_.success else None})
         return round_
+
+    def _with_series(self, round_: Round, begun_s: float) -> Round:
+        """The round with what a database has of it; one that does not answer is told of in a flag, and no more."""
+        if self.database is None or round_.warmup:
+            return round_
+        try:
+            series = self.database.of_round(str(round_.cell), round_.index, begun_s, time.time())
+        except Unanswered as error:
+            return replace(round_, flags=(*round_.flags, f"no series: {error}"))
+        return replace(round_, series=series)
 
     def _write(self, round_: Round) -> None:
         try:
@@ -310,6 +330,8 @@ class Campaign:
                         max(self.terms.largest, WARM_UP_SIZE),
                     )
                 )
+                agents = [{"name": node.name, "url": node.url} for node in cluster.nodes]
+                self.say({"what": "up", "cluster": str(shape), "agents": agents})
                 environment = self.backend.environment(self.terms.workers)
                 if hosts := cluster.hosts:
                     environment = replace(environment, colocated=len(set(hosts)) < len(hosts))
@@ -325,6 +347,7 @@ class Campaign:
 
     def _down(self, shape: Shape) -> None:
         """Take a cluster down; one that resists is told at once, and again when the campaign ends."""
+        self.say({"what": "down", "cluster": str(shape)})
         try:
             self._up.pop(shape).stack.close()
         except (BenchError, OSError) as trouble:

@@ -264,8 +264,15 @@ class _Course:
 
     def _reset_peaks(self) -> None:
         """Memory is counted from now on, or the record says that it was not."""
-        if not all(each(self.setting.nodes, _peak_reset)):
+        if not all(each(self.setting.nodes, self._peak_reset)):
             self.flags.append("peaks of memory may be older than the round")
+
+    def _peak_reset(self, node: Node) -> bool:
+        role = "seeder" if node in self.seeders else "leecher"
+        try:
+            return node.reset_peak({"cell": str(self.cell), "round": str(self.draw.index), "role": role})
+        except BenchError:
+            return False
 
     def _forget(self) -> None:
         """Delete everywhere, and look that it is gone."""
@@ -354,10 +361,3 @@ def _counters(node: Node) -> Counters:
 
 def _grown(before: Mapping[str, Counters], after: Mapping[str, Counters]) -> Mapping[str, Counters]:
     return {name: counters.since(before[name]) for name, counters in after.items()}
-
-
-def _peak_reset(node: Node) -> bool:
-    try:
-        return node.reset_peak()
-    except BenchError:
-        return False

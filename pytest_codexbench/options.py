@@ -24,6 +24,7 @@ from pytest_codexbench.matrix import (
 from pytest_codexbench.matrixfile import read_matrix
 from pytest_codexbench.plan import parse_time
 from pytest_codexbench.programs import checked_program
+from pytest_codexbench.series import Database
 
 N = TypeVar("N", int, float, str)
 
@@ -33,6 +34,7 @@ Asked = Callable[[str], str | None]
 
 # A socket's path has 107 characters at most, and a cluster's folder and node come behind this.
 MOST_DATA_PATH = 70
+MOST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ OPTIONS = (
     ),
     Option("keep-clusters", "", "leave swarms on Kubernetes as they are when the run ends, to look at", flag=True),
     Option("values", "FILE", "more values for every chart (.yaml): storage, node selectors, pull secrets"),
+    Option("metrics-port", "PORT", "tell a Prometheus on this machine of the run and its nodes, at 127.0.0.1:PORT"),
+    Option("metrics-url", "URL", "Prometheus or VictoriaMetrics whose series of each round are kept with its record"),
     Option("deadline", "TIME", "how long a transfer may take, as in 90s; default: 60 s and 1 s for each MB"),
     Option("link", "RATE", "limit of each node's link in both directions, as in 100mbit; default: none"),
 )
@@ -109,6 +113,8 @@ class Options:
     values: Path | None = None
     image_registry: str | None = None
     keep_clusters: bool = False
+    metrics_port: int | None = None
+    metrics_url: str | None = None
 
     @property
     def where(self) -> list[tuple[str, str | Path | None]]:
@@ -194,7 +200,16 @@ def read_options(asked: Asked) -> Options:
         values=Path(values) if values else None,
         image_registry=registry,
         keep_clusters=keep,
+        metrics_port=_port(port) if (port := value("metrics-port")) else None,
+        metrics_url=Database(url).url if (url := value("metrics-url")) else None,
     )
+
+
+def _port(text: str) -> int:
+    port = _whole("metrics-port", text, 1)
+    if port > MOST_PORT:
+        raise WrongInput(f"--cb-metrics-port={text}: a port is at most {MOST_PORT}")
+    return port
 
 
 def _data_folder(text: str) -> Path:

@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_codexbench.progress import Events, Progress
     from pytest_codexbench.records import Round
     from pytest_codexbench.run import Run
+    from pytest_codexbench.watching import Page
 
 RUN_INPUT = "codexbench_run"
 RUN_PROPERTY = "experiment"
@@ -159,6 +160,7 @@ class Bench:
         self._line_ended: object = None
         self._any_cell = False
         self._swept: list[str] = []
+        self._page: Page | None = None
         self._workers: list[Any] = []
         try:
             self.options: Options = read_options(lambda name: _asked(config, name))
@@ -311,9 +313,15 @@ class Bench:
             return
         from pytest_codexbench.errors import BenchError
         from pytest_codexbench.progress import FOLDER, Progress, real_stdout
+        from pytest_codexbench.series import Database
         from pytest_codexbench.systems import needs_of
+        from pytest_codexbench.watching import Page
 
         try:
+            if self.options.metrics_url:
+                Database(self.options.metrics_url).check()
+            if self.options.metrics_port:
+                self._page = Page(self.options.metrics_port)
             self.run = self._opened()
         except BenchError as error:
             raise pytest.UsageError(str(error)) from error
@@ -324,12 +332,22 @@ class Bench:
         expected = {str(cell): self.known.cost(cell, needs_of(cell.shape)).seconds for cell in self.blocks}
         stream = real_stdout()
         live = stream.isatty() and os.environ.get("TERM") != "dumb" and not self._distributed
-        self.progress = Progress(events, stream, self._fresh_line, expected, live)
+        self.progress = Progress(events, stream, self._fresh_line, expected, live, self._also())
         self.progress.start()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is signal.SIG_DFL:
                     signal.signal(number, self._interrupt)
+
+    def _also(self) -> Callable[[str, Mapping[str, Any]], None]:
+        """Who else hears of each event: the page for a Prometheus, if there is one."""
+        if self._page is None or self.run is None:
+            return lambda worker, event: None
+        from pytest_codexbench.watching import Board
+
+        told = {"run": self.run.id, "matrix": self.plan.matrix, "plan": self.plan.hash, "backend": self.plan.backend}
+        self._page.board = Board(told, self.plan.rounds * len(self.plan.cells))
+        return self._page.board.see
 
     def _interrupt(self, *_: object) -> None:
         """SIGTERM, and a terminal that closes, end a run as Ctrl-C does: clusters down, documents written."""
@@ -404,6 +422,7 @@ class Bench:
         from pytest_codexbench.campaign import Campaign, Terms
         from pytest_codexbench.progress import FOLDER, Events
         from pytest_codexbench.records import Journal
+        from pytest_codexbench.series import Database
 
         folder = self._folder
         if folder is None:
@@ -415,7 +434,8 @@ class Bench:
         largest = max(options.matrix.sizes)
         terms = Terms(self.plan.rounds, self.plan.seed, largest, options.deadline_s, options.budget_s, workers)
         journal = Journal(folder)
-        return Campaign(self.backend, journal, terms, self.known, self._events.say, journal.read())
+        database = Database(options.metrics_url) if options.metrics_url else None
+        return Campaign(self.backend, journal, terms, self.known, self._events.say, journal.read(), database)
 
     def measured(self, item: pytest.Item, cell: Cell, campaign: Campaign) -> list[Round]:
         """The rounds of one test's cell; runs those of its whole block, or within a budget of all blocks."""
@@ -523,6 +543,9 @@ class Bench:
         if self.progress is not None:
             self.progress.end()
             self.progress = None
+        if self._page is not None:
+            self._page.close()
+            self._page = None
         if self.run is None:
             return
         if not self.run.folder.exists():

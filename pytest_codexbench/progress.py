@@ -87,11 +87,19 @@ class Progress(threading.Thread):
     ``stream`` is the real terminal or log, whatever pytest captures meanwhile. ``fresh_line`` is called before
     anything is written, and tells whether the cursor stands in the middle of somebody's line. ``expected_s`` is
     what a round of each cell should take, by id; ``set_rounds`` tells how many rounds of which cells there will be.
+    ``also`` hears each event, with the name of its worker.
     """
 
     def __init__(
-        self, folder: Path, stream: IO[str], fresh_line: Callable[[], bool], expected_s: Mapping[str, float], live: bool
+        self,
+        folder: Path,
+        stream: IO[str],
+        fresh_line: Callable[[], bool],
+        expected_s: Mapping[str, float],
+        live: bool,
+        also: Callable[[str, Mapping[str, Any]], None] = lambda worker, event: None,
     ) -> None:
+        self.also = also
         super().__init__(name="progress", daemon=True)
         self.folder, self.stream, self.fresh_line, self.expected_s = folder, stream, fresh_line, expected_s
         self._live_wanted = live
@@ -156,6 +164,7 @@ class Progress(threading.Thread):
 
     def _take(self, worker: str, event: Mapping[str, Any]) -> None:
         self._works.setdefault(worker, Work()).see(event)
+        self.also(worker, event)
         if event["what"] == "end" and event["index"] >= 0:
             self._took_s += event["round_s"]
             self._thought_s += self.expected_s.get(event["cell"], event["round_s"])

@@ -136,6 +136,7 @@ class Round:
     every node over the measured part. ``flags`` are what makes it less than perfect, in words; ``left_on`` are the
     nodes that still held something of the file after its deletion: nothing more is measured on them. ``relays`` and
     ``copies`` are the system's: leechers pass on what they have; publishing copies the bytes into the network.
+    ``series`` is what a database of metrics had of the round, by metric, where one was asked.
     """
 
     cell: Cell
@@ -158,6 +159,7 @@ class Round:
     relays: bool = True
     copies: bool = True
     error: str | None = None
+    series: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def warmup(self) -> bool:
@@ -203,6 +205,7 @@ class Round:
             "transfers": [transfer.to_json() for transfer in self.transfers],
             "nodes": {name: counters.to_json() for name, counters in self.nodes.items()},
             "environment": self.environment.to_json(),
+            **({"series": dict(self.series)} if self.series else {}),
         }
 
     @classmethod
@@ -220,6 +223,7 @@ class Round:
             flags=tuple(data["flags"]),
             left_on=tuple(data["left_on"]),
             error=data["error"],
+            series=data.get("series", {}),
             **{name: data[name] for name in (*plain, *also)},
         )
 

@@ -24,6 +24,7 @@ from pytest_codexbench.errors import AgentError, BenchError, Unreachable, WrongI
 
 Message = dict[str, Any]
 Verb = Callable[[Message], Message | Iterator[Message]]
+Page = Callable[[], bytes]
 
 MOST_BODY = 64 << 20
 MOST_STRANGE_BODY = 1 << 16
@@ -40,15 +41,22 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     ``url`` is ``unix:/path`` or ``http://address:port`` (port 0 takes a free one; ``url`` then tells it). A verb that
     streams ends when its reader goes away; one that was asked for with a ticket goes on for ``alone_s`` seconds, and
-    whoever shows the same ticket reads on.
+    whoever shows the same ticket reads on. ``pages`` are texts by path, for anybody's ``GET``: nothing is done by them.
     """
 
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, url: str, token: str, verbs: Mapping[str, Verb], alone_s: float = ALONE_S) -> None:
-        self.token, self.verbs, self.alone_s = token, verbs, alone_s
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        verbs: Mapping[str, Verb],
+        alone_s: float = ALONE_S,
+        pages: Mapping[str, Page] | None = None,
+    ) -> None:
+        self.token, self.verbs, self.alone_s, self.pages = token, verbs, alone_s, pages or {}
         self._tasks: dict[str, _Task] = {}
         self._tasks_lock = threading.Lock()
         parts = urlsplit(url)
@@ -131,7 +139,20 @@ class _Handler(BaseHTTPRequestHandler):
         return self._stream(answer)
 
     def do_GET(self) -> None:
-        self._answer(405, _told(AgentError("requests are POST /<verb>")))
+        page = self.server.pages.get(self.path.partition("?")[0])
+        if page is None:
+            return self._answer(405, _told(AgentError("requests are POST /<verb>")))
+        try:
+            text = page()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other side is to hear of it
+            traceback.print_exc()
+            return self._answer(500, _told(error))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+        return None
 
     def _taken(self, most: int) -> bytes | WrongInput:
         """The body, read before any answer: unread, it would break the connection before a refusal is through."""
@@ -272,6 +293,32 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def look(url: str, path: str, timeout_s: float) -> bytes:
+    """The text of a page that the other side has for anybody.
+
+    Raises:
+        AgentError: if it has none there; ``Unreachable`` if it could not be reached in time.
+    """
+    what = f"{path} at {url}"
+    with closing(_connection(url, timeout_s)) as connection:
+        try:
+            connection.request("GET", path)
+            with closing(connection.getresponse()) as response:
+                text = response.read(MOST_BODY)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{what}: {type(error).__name__}: {error}") from error
+    if response.status != http.HTTPStatus.OK:
+        raise AgentError(f"{what}: status {response.status}")
+    return text
+
+
+def _connection(url: str, timeout_s: float) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return _UnixConnection(parts.path, timeout_s)
+    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+
+
 def _open(
     url: str,
     verb: str,
@@ -282,12 +329,7 @@ def _open(
     ready: Callable[[], None] | None = None,
 ) -> http.client.HTTPResponse:
     """Ask; with ``ready``, which is called in between, only once the other side waits for nothing but the body."""
-    parts = urlsplit(url)
-    connection: http.client.HTTPConnection
-    if parts.scheme == "unix":
-        connection = _UnixConnection(parts.path, timeout_s)
-    else:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    connection = _connection(url, timeout_s)
     text, head = json.dumps(body).encode(), {"Authorization": f"Bearer {token}", **more}
     try:
         if ready is None:

@@ -58,7 +58,7 @@ def main() -> None:
     agent = Agent(find(options.system), place, process, wire)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.close())
-    Server(options.listen, token, agent.verbs()).start()
+    Server(options.listen, token, agent.verbs(), pages=agent.pages()).start()
     process.serve_starts()
     process.stop(grace_s=1)
 

@@ -108,9 +108,9 @@ class Node:
         """What it used since it was started."""
         return Counters.from_json(self._call("counters"))
 
-    def reset_peak(self) -> bool:
-        """Count the peak of memory from now on."""
-        return bool(self._call("reset_peak")["reset"])
+    def reset_peak(self, part: Mapping[str, str] | None = None) -> bool:
+        """Count the peak of memory from now on; ``part`` is the ``cell``, ``round`` and ``role`` that begin with it."""
+        return bool(self._call("reset_peak", dict(part or {}))["reset"])
 
     def disk_mb_s(self, size: int) -> float:
         """The rate at which its disk takes ``size`` bytes."""
@@ -153,11 +153,11 @@ class Node:
     ) -> Message:
         return finish(self.url, verb, request or {}, self.token, heard, deadline_s, self._again, ready)
 
-    def _call(self, verb: str) -> Message:
+    def _call(self, verb: str, request: Message | None = None) -> Message:
         patience = _Patience(self._again)
         while True:
             try:
-                return call(self.url, verb, token=self.token)
+                return call(self.url, verb, request, token=self.token)
             except Unreachable:
                 if patience.ends():
                     raise

@@ -11,14 +11,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from pytest_codexbench.agent import probe
+from pytest_codexbench.agent import exposition, probe
 from pytest_codexbench.agent.process import Program
 from pytest_codexbench.agent.wire import Interface, Wire
 from pytest_codexbench.errors import AgentError, BadTransfer, BenchError, NotReady, WrongInput
 from pytest_codexbench.httpbody import read_body
 from pytest_codexbench.payload import Hasher, Payload, digest_of_file, drop_cache
 from pytest_codexbench.records import FAILED, LATE, OK, Counters, Transfer
-from pytest_codexbench.rpc import Message, Verb
+from pytest_codexbench.rpc import Message, Page, Verb
 from pytest_codexbench.systems import Arrival, Contact, Driver, Fetched, Handle, Place, System, Want
 from pytest_codexbench.timeline import Sample, Timeline, Watch
 
@@ -36,6 +36,7 @@ class Agent:
         self.system = system
         self.driver: Driver = system.driver(place)
         self.contact: Contact | None = None
+        self.progress = exposition.Progress()
         place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         place.data.mkdir(exist_ok=True, mode=0o700)
 
@@ -48,6 +49,19 @@ class Agent:
             **{verb.__name__: _with_beats(verb) for verb in (*slow, self.probe_disk, self.probe_wire, self.stop)},
             "fetch": self.fetch,
         }
+
+    def pages(self) -> Mapping[str, Page]:
+        """What anybody may look at: the metrics of the node, and those that its program tells."""
+        return {exposition.OWN: self._told_metrics, exposition.NODES: lambda: exposition.of_program(self.driver)}
+
+    def _told_metrics(self) -> bytes:
+        """Without asking the driver, which may be at a transfer."""
+        rx, tx = self.wire.read() if self.wire else (None, None)
+        usage = self.process.usage()
+        used = (usage.cpu_s, usage.rss_peak_bytes) if usage else (None, None)
+        counters = Counters(wire_rx_bytes=rx, wire_tx_bytes=tx, cpu_s=used[0], rss_peak_bytes=used[1])
+        names = {"system": self.system.name, "node": self.place.name}
+        return exposition.exposition(names, self.progress, counters, self.process.running)
 
     def health(self, _: Message) -> Message:
         """That the agent is there, and what became of its node."""
@@ -110,6 +124,7 @@ class Agent:
         handle = Handle(**request["handle"])
         start_ns = time.perf_counter_ns()
         want = Want(handle, size, request["sources"], request["position"], start_ns, start_ns + int(deadline_s * 1e9))
+        self.progress.size = size
         yield {"started": True, "view": self.driver.views[0]}
         watches = {view: Watch(size) for view in self.driver.views}
         seconds: dict[str, float] = {}
@@ -127,6 +142,7 @@ class Agent:
             outcome, error = LATE if late else FAILED, self.told(_as_ours(failure))
             for watch in watches.values():
                 watch.close(time.perf_counter_ns() - start_ns)
+        self.progress.outcomes[outcome] += 1
         timelines: dict[str, Timeline] = {view: watch.timeline() for view, watch in watches.items()}
         log_tail = self.process.tail() if error else None
         record = Transfer(self.place.name, "download", outcome, timelines, seconds, error, log_tail)
@@ -152,10 +168,11 @@ class Agent:
                     raise BadTransfer(f"{name}: {handle} was not there when the deadline passed")
                 if arrival.news:
                     seconds.setdefault(arrival.news, (arrival.t_ns - want.start_ns) / 1e9)
+                held = max(arrival.held.values(), default=0)
+                self.progress.received, self.progress.held = arrival.received, held
                 marked = _see(watches, arrival, want, name)
                 if marked or arrival.t_ns - told_ns > BEAT_S * 5e8:
                     told_ns = arrival.t_ns
-                    held = max(arrival.held.values(), default=0)
                     t_s = (arrival.t_ns - want.start_ns) / 1e9
                     yield {"t_s": t_s, "received": arrival.received, "held": held}, None
         finally:
@@ -185,6 +202,7 @@ class Agent:
 
     def delete(self, request: Message) -> Message:
         """Forget the file: whether it is gone from the node and from the disk."""
+        self.progress.end()
         self._file(request).unlink(missing_ok=True)
         if not self.process.running:
             return {"gone": True}
@@ -218,8 +236,12 @@ class Agent:
             more=traffic.more if traffic else {},
         ).to_json()
 
-    def reset_peak(self, _: Message) -> Message:
-        """Count the peak of memory from now on; whether the kernel allowed it."""
+    def reset_peak(self, request: Message) -> Message:
+        """Count the peak of memory from now on; whether the kernel allowed it.
+
+        A round begins with it: ``cell``, ``round`` and the node's ``role`` are what its metrics are then of.
+        """
+        self.progress.begin(exposition.Part.parse(request))
         return {"reset": self.process.reset_peak()}
 
     def listen(self, _: Message) -> Message:

@@ -86,6 +86,13 @@ class Environment(Part):
     )
 
 
+class Series(Part):
+    """Samples of one metric of one node."""
+
+    labels: dict[str, str]
+    points: list[tuple[FiniteFloat, FiniteFloat]] = Field(description="pairs of a Unix time in seconds and a value")
+
+
 class Round(Part):
     """One round, as it was measured; every figure that is shown is derived from these."""
 
@@ -113,6 +120,9 @@ class Round(Part):
     transfers: list[Transfer]
     nodes: dict[str, Counters] = Field(description="by name")
     environment: Environment
+    series: dict[str, list[Series]] | None = Field(
+        default=None, description="by metric: what the database that was asked had of the round"
+    )
 
 
 class Note(Part):

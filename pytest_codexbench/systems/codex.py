@@ -169,6 +169,11 @@ class CodexNode:
             argv.append("--no-bootstrap-node")  # or it would join the public network
         return Command((*argv, *shlex.split(str(self.place.settings.get("flags", "")))))
 
+    @property
+    def metrics_url(self) -> str | None:
+        """Where the node tells metrics of its own."""
+        return f"{self._metrics}/metrics"
+
     def ready(self) -> Contact | None:
         """Ready when it answers in the words of its generation, and so do its metrics."""
         try:

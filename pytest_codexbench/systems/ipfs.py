@@ -114,6 +114,11 @@ class IpfsNode:
         (repository / "swarm.key").write_text(f"/key/swarm/psk/1.0.0/\n/base16/\n{key}\n")
         return Command((program, "daemon", "--migrate=false"), env)
 
+    @property
+    def metrics_url(self) -> str | None:
+        """Where the node tells metrics of its own."""
+        return self._api.base.removesuffix("/api/v0") + "/debug/metrics/prometheus"
+
     def ready(self) -> Contact | None:
         """Ready when it tells who it is."""
         try:
