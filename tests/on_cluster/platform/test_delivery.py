@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +101,13 @@ def test_clusters_follow_the_files_in_git(platform: Platform, tmp_path: Path) ->
         kept = platform.look("standing-http-n02", "secret", "swarm")["data"]["token"]
     finally:
         drop(platform, "applicationset", "codexbench-mine")
-    until("no cluster", lambda: state(platform, "codexbench-http-n02") == ("", ""), 180)
+    workloads = ("statefulset", "deployment", "service")
+    for name in names:
+        until(f"no {name}", partial(gone, platform, *workloads, namespace=f"standing-{name}"), 180)
 
     assert [2, 3, 2, 3] == up
     assert commit == rolled
     assert token == kept
-    for name in names:
-        assert gone(platform, "statefulset", "deployment", "service", namespace=f"standing-{name}")
 
 
 def test_what_faults_change_is_left_alone_where_healing_is_off(platform: Platform, tmp_path: Path) -> None:
