@@ -277,7 +277,7 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--matrix", metavar="NAME|FILE", help="as pytest's (default: $CODEXBENCH_MATRIX)")
     for name in PLAN_OPTIONS:
         parser.add_argument(
-            f"--cb-{name}", dest=name, metavar="VALUE", help=f"as pytest's (default: $CODEXBENCH_{name.upper()})"
+            f"--{name}", metavar="VALUE", help=f"as pytest's --cb-{name} (default: $CODEXBENCH_{name.upper()})"
         )
 
 

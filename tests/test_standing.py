@@ -66,7 +66,7 @@ def test_there_is_a_file_for_each_cluster_of_the_matrix(tmp_path: Path) -> None:
 @pytest.mark.skipif(HELM is None, reason="no `helm` on PATH, nor in CODEXBENCH_HELM")
 def test_the_charts_take_the_values_of_every_cell(tmp_path: Path) -> None:
     """What is written is what the charts' schemas allow, and has the nodes that the file says."""
-    assert 0 == emit(tmp_path, "--matrix=smoke", "--cb-systems=http,bittorrent,bittorrent.stock,ipfs,codex")
+    assert 0 == emit(tmp_path, "--matrix=smoke", "--systems=http,bittorrent,bittorrent.stock,ipfs,codex")
     for cell in cells(tmp_path).values():
         objects = render(cell["chart"], cell["values"], "swarm")
         (nodes,) = (each["spec"]["replicas"] for each in objects if each["kind"] == "StatefulSet")
@@ -75,12 +75,12 @@ def test_the_charts_take_the_values_of_every_cell(tmp_path: Path) -> None:
 
 def test_a_cluster_that_left_the_matrix_leaves_the_folder(tmp_path: Path) -> None:
     """Its Application is then removed; what somebody else put there is in the way, and is left alone."""
-    assert 0 == emit(tmp_path, "--matrix=smoke", "--cb-systems=http,bittorrent")
-    assert 0 == emit(tmp_path, "--matrix=smoke", "--cb-systems=http")
+    assert 0 == emit(tmp_path, "--matrix=smoke", "--systems=http,bittorrent")
+    assert 0 == emit(tmp_path, "--matrix=smoke", "--systems=http")
     assert {"http-n02", "http-n04"} == set(cells(tmp_path))
 
     (tmp_path / CELLS / "mine.yaml").write_text("name: mine\n")
-    assert 2 == emit(tmp_path, "--matrix=smoke", "--cb-systems=bittorrent")
+    assert 2 == emit(tmp_path, "--matrix=smoke", "--systems=bittorrent")
     assert {"http-n02", "http-n04", "mine"} == set(cells(tmp_path))
 
 

@@ -45,7 +45,7 @@ def block(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_blocks_are_those_of_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     """Every block comes once, by its name, downloads and uploads; nothing else is in the answer."""
-    status = cli.main(["emit", "blocks", "--matrix=full", "--cb-systems=http", "--cb-link=1gbit"])
+    status = cli.main(["emit", "blocks", "--matrix=full", "--systems=http", "--link=1gbit"])
     names = json.loads(capsys.readouterr().out)
     matrix = preset("full", (Variant("http", "http"),)).with_links((10**9,))
 

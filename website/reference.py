@@ -154,10 +154,17 @@ def commands() -> str:
 
 
 def subcommands() -> Mapping[str, argparse.ArgumentParser]:
-    """The parser of each command, by its name."""
-    (found,) = (a for a in cli.command_line()._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001 - argparse tells it in no other way
-    parsers: Mapping[str, argparse.ArgumentParser] = found.choices
-    return parsers
+    """The parser of each command, by its name; of one that has commands of its own, theirs."""
+    return dict(_below("", cli.command_line()))
+
+
+def _below(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    found = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]  # noqa: SLF001 - argparse tells it in no other way
+    if not found:
+        yield name, parser
+    for action in found:
+        for word, below in action.choices.items():
+            yield from _below(f"{name} {word}".strip(), below)
 
 
 def _command(name: str, parser: argparse.ArgumentParser) -> str:

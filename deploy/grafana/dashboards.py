@@ -149,7 +149,7 @@ DASHBOARDS = (
                 "short",
                 [
                     (
-                        'sum by (system) (codexbench_transfers_total{outcome!="ok"}) or sum by (system) (codexbench_transfers_total * 0)',
+                        'sum by (system) (codexbench_transfers_total{outcome!="ok"} or codexbench_transfers_total * 0)',
                         "{{system}}",
                     )
                 ],
