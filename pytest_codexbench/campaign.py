@@ -16,7 +16,7 @@ from pytest_codexbench.forecast import Experience, bytes_text
 from pytest_codexbench.matrix import Block, Cell, Shape
 from pytest_codexbench.metrics import of_round
 from pytest_codexbench.plan import WARM_UP, WARM_UP_SIZE, Draw, Needs, deadline_s, draw, visits
-from pytest_codexbench.records import Environment, Journal, Note, Round, Story
+from pytest_codexbench.records import Environment, Journal, Meeting, Note, Round, Story
 from pytest_codexbench.series import Database, Unanswered
 from pytest_codexbench.systems import find, needs_of
 
@@ -76,6 +76,7 @@ class Campaign:
         database: Database | None = None,
     ) -> None:
         self.database = database
+        self._meetings = list(story.meetings) if story else []
         self.backend, self.journal, self.terms, self.known, self.say = backend, journal, terms, known, say
         self._begun = time.monotonic()
         self._rounds: dict[Cell, dict[int, Round]] = {}
@@ -262,7 +263,26 @@ class Campaign:
             return replace(round_, flags=(*round_.flags, f"no series: {error}"))
         return replace(round_, series=series)
 
-    def _write(self, round_: Round) -> None:
+    def met(self, test: str) -> list[Meeting]:
+        """What was recorded of a test with several deployments, before this campaign."""
+        return [meeting for meeting in self._meetings if meeting.test == test]
+
+    def time_left_for(self, bring_up: bool) -> bool:
+        """Whether there is time for a round of such a test, of which nobody knows how long it takes."""
+        left_s = self._left_s()
+        return left_s is None or left_s > (self.backend.cluster_s if bring_up else 0.0)
+
+    def write(self, meeting: Meeting) -> None:
+        """Write down a round of such a test.
+
+        Raises:
+            NotReady: if the journal cannot be written.
+        """
+        self._write(meeting)
+        if self._broken is not None:
+            raise NotReady(str(self._broken))
+
+    def _write(self, round_: Round | Meeting) -> None:
         try:
             self.journal.add(round_)
         except OSError as error:
@@ -353,6 +373,10 @@ class Campaign:
         except (BenchError, OSError) as trouble:
             self._resisted.append(f"{shape}: {trouble}")
             self.say({"what": "trouble", "text": self._resisted[-1]})
+
+    def leave_all(self) -> None:
+        """Take all clusters down: others are to come up."""
+        self._leave_all()
 
     def _leave_all(self) -> None:
         while self._up:

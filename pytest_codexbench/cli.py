@@ -46,8 +46,10 @@ def command_line() -> argparse.ArgumentParser:
     report = _command(commands, "report", _report, "make all documents of a run again, from its records alone")
     _report_options(report)
     _compare_options(_command(commands, "compare", _compare, "hold one run, or system, against another"))
+    from pytest_codexbench.options import BINS
+
     systems = _command(commands, "systems", _systems, "which storage systems there are, and whether they can run here")
-    for system in ("codex", "ipfs"):
+    for system in BINS:
         systems.add_argument(f"--{system}-bin", metavar="PATH", help=f"like pytest's --cb-{system}-bin")
     _command(commands, "matrices", _matrices, "which matrices have a name")
     clean = _command(commands, "clean", _clean, "remove what killed runs left on this machine, or in a cluster")
@@ -236,7 +238,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _systems(options: argparse.Namespace) -> None:
     from pytest_codexbench.matrix import variant_named
     from pytest_codexbench.options import with_programs
-    from pytest_codexbench.systems import find, names
+    from pytest_codexbench.systems import find, names, passes_messages
 
     def asked(name: str) -> str | None:
         return getattr(options, name.replace("-", "_")) or os.environ.get(
@@ -254,7 +256,8 @@ def _systems(options: argparse.Namespace) -> None:
         missing = system.missing(variants[0])
         state = f"cannot run here: {missing}" if missing else ", ".join(system.versions(variants[0]).values())
         print(f"{name:12} {state}")
-        print(f"{'':12} views: {', '.join(system.views)}; to publish: {system.publishing}")
+        what = "passes messages" if passes_messages(system) else f"views: {', '.join(system.views)}"
+        print(f"{'':12} {what}; to publish: {system.publishing}")
         if len(variants) > 1:
             print(f"{'':12} variants: {', '.join(v.name for v in variants)}")
 

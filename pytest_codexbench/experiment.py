@@ -33,7 +33,10 @@ START_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is the same for all rounds that a campaign runs on one cluster at one time."""
+    """What is the same for all rounds that a campaign runs on one cluster at one time.
+
+    ``ready`` is called when all is there for the leechers to begin: it may wait for others.
+    """
 
     nodes: Sequence[Node]
     environment: Environment
@@ -43,6 +46,7 @@ class Setting:
     relays: bool = True
     copies: bool = True
     heard: Heard = field(default=lambda name, line: None)
+    ready: Callable[[], None] = field(default=lambda: None)
 
 
 def disseminate(cell: Cell, draw: Draw, setting: Setting) -> Round:
@@ -293,6 +297,7 @@ class _Course:
 def _fetch_everywhere(course: _Course) -> None:
     course.cool()
     with course.counted():
+        course.setting.ready()
         downloads = course.fetch(course.leechers)
     course.transfers += course.check(course.leechers, downloads)
     fastest = min((line.seconds_to(100) for t in course.transfers for line in t.timelines.values()), default=0.0)

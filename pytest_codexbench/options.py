@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,6 +78,8 @@ OPTIONS = (
         "codex-bin", "PATH", "program of the Codex nodes; default: `codex` or `storage` on PATH, or a variant's bin"
     ),
     Option("ipfs-bin", "PATH", "Kubo's program; default: `ipfs` on PATH, or a variant's bin"),
+    Option("gowaku-bin", "PATH", "go-waku's program; default: `waku` on PATH, or a variant's bin"),
+    Option("nwaku-bin", "PATH", "nwaku's program; default: `wakunode2` or `wakunode` on PATH, or a variant's bin"),
     Option("kube-context", "NAME", "context of the kubeconfig; default: its current one"),
     Option("helm", "PATH", "Helm's program; default: `helm` on PATH"),
     Option("agent-image", "IMAGE", "image of the agents, by tag or digest; default: the charts'"),
@@ -115,6 +117,17 @@ class Options:
     keep_clusters: bool = False
     metrics_port: int | None = None
     metrics_url: str | None = None
+    programs: Mapping[str, str] = field(default_factory=dict)
+
+    def variant(self, name: str) -> Variant:
+        """A variant by its name: one of the matrix, or built in, or plainly of the system of that name.
+
+        Raises:
+            WrongInput: if there is no such system.
+        """
+        own = {variant.name: variant for variant in self.matrix.variants}
+        (found,) = with_programs([variant_named(name, {**BUILT_IN, **own})], self.programs.get)
+        return found
 
     @property
     def where(self) -> list[tuple[str, str | Path | None]]:
@@ -202,6 +215,7 @@ def read_options(asked: Asked) -> Options:
         keep_clusters=keep,
         metrics_port=_port(port) if (port := value("metrics-port")) else None,
         metrics_url=Database(url).url if (url := value("metrics-url")) else None,
+        programs={f"{name}-bin": path for name in BINS if (path := value(f"{name}-bin"))},
     )
 
 
@@ -226,7 +240,7 @@ def _data_folder(text: str) -> Path:
 
 _OPTION: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 DEFAULT_SYSTEMS = "bittorrent,http"
-BINS = ("codex", "ipfs")
+BINS = ("codex", "ipfs", "gowaku", "nwaku")
 # As the charts' schemas have it.
 REGISTRY = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]([-._a-z0-9]*[a-z0-9])?)*")
 BACKENDS = ("local", "kubernetes")

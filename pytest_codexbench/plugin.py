@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_codexbench.progress import Events, Progress
     from pytest_codexbench.records import Round
     from pytest_codexbench.run import Run
+    from pytest_codexbench.staging import Stage
     from pytest_codexbench.watching import Page
 
 RUN_INPUT = "codexbench_run"
@@ -72,9 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Without a matrix there are no cells to run."""
     if config.pluginmanager.has_plugin("codexbench-bench"):
         return
-    cells = [item for item in items if _kind(item)]
+    cells = [item for item in items if _kind(item) or _staged(item)]
     if cells:
-        items[:] = [item for item in items if not _kind(item)]
+        items[:] = [item for item in items if not (_kind(item) or _staged(item))]
         config.hook.pytest_deselected(items=cells)
         config.stash[LEFT_OUT] = len(cells)
 
@@ -104,6 +105,17 @@ def _kind(item: pytest.Item) -> str | None:
             f"{item.nodeid}: experiment({text}) is not known; there are {', '.join(map(repr, KINDS))}"
         )
     return str(given[0]) if given else "download"
+
+
+def _staged(item: object) -> bool:
+    """Whether a test has several deployments of its own."""
+    return "deployments" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture
+def deployments(request: pytest.FixtureRequest, campaign: Campaign) -> Iterator[Stage]:
+    """Several unrelated deployments for one test, asked for by ``want``, in rounds that are recorded."""
+    yield from _bench(request).stage(request.node, campaign)
 
 
 @pytest.fixture
@@ -175,9 +187,13 @@ class Bench:
 
     def _check_systems(self) -> None:
         from pytest_codexbench.errors import WrongInput
-        from pytest_codexbench.systems import find
+        from pytest_codexbench.systems import find, passes_messages
 
         for variant in self.options.matrix.variants:
+            if passes_messages(find(variant.system)):
+                raise WrongInput(
+                    f"system {variant.name}: it passes messages, and stores no file; tests with `deployments` use it"
+                )
             if wrong := find(variant.system).wrong(variant):
                 raise WrongInput(f"system {variant.name}: {wrong}")
         if self.worker is None and self.config.getoption("dist", "no") not in ("no", "load"):
@@ -220,12 +236,41 @@ class Bench:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """A test of an experiment becomes one test a cell."""
+        self._parametrize_variants(metafunc)
         kind = _kind(metafunc.definition)
         if kind is None:
             return
         cells = [cell for block in self.plan.blocks if block.kind == kind for cell in block.cells]
         self._any_cell = True
         metafunc.parametrize("cell", [_param(cell) for cell in cells], indirect=True)
+
+    def _parametrize_variants(self, metafunc: pytest.Metafunc) -> None:
+        """A test of deployments that takes ``variant`` or ``variants`` comes once for each of the matrix, or pair."""
+        if not _staged(metafunc.definition):
+            return
+        from itertools import combinations
+
+        variants = self.options.matrix.variants
+        if "variant" in metafunc.fixturenames:
+            metafunc.parametrize("variant", variants, ids=str)
+        if "variants" in metafunc.fixturenames:
+            pairs = list(combinations(variants, 2))
+            metafunc.parametrize("variants", pairs, ids=[f"{one}+{other}" for one, other in pairs])
+
+    def stage(self, item: pytest.Item, campaign: Campaign) -> Iterator[Stage]:
+        """The deployments of one test; at its end they are gone, and what failed in a round fails the test."""
+        from pytest_codexbench.staging import Frame, Stage, failures
+
+        frame = Frame(item.name, self.plan.rounds, self.plan.seed, min(self.options.matrix.sizes))
+        stage = Stage(campaign, frame, self.options.variant, pytest.skip)
+        try:
+            yield stage
+        finally:
+            stage.close()
+        for meeting in stage.meetings:
+            item.user_properties += [(f"{meeting.index}.{name}", value) for name, value in meeting.measures.items()]
+        if found := failures(stage.meetings):
+            pytest.fail("\n".join(found), pytrace=False)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Tests in the order of the plan, so that each cluster is brought up once."""

@@ -266,12 +266,92 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one node saw of a message: how many copies, and the seconds since it was sent; ``error`` if it broke."""
+
+    node: str
+    copies: int = 0
+    latency_s: float | None = None
+    error: str | None = None
+    seen_ns: int | None = None
+
+    def since(self, sent_ns: int) -> Delivery:
+        """With its latency, counted from a moment of the same clock."""
+        seen = self.seen_ns
+        return self if seen is None else replace(self, latency_s=(seen - sent_ns) / 1e9, seen_ns=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"node": self.node, "copies": self.copies, "latency_s": self.latency_s, "error": self.error}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Delivery:
+        """The inverse of ``to_json``."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """One round of a test with several deployments: what was measured of them together.
+
+    ``test`` is its name, ``deployments`` are plain data of each: its name, variant, nodes, whom it meets. ``measures``
+    are figures by name, with the unit in it. It succeeded if nothing is told in ``error``.
+    """
+
+    test: str
+    index: int
+    deployments: tuple[Mapping[str, Any], ...]
+    environment: Environment
+    started_at: str
+    seconds: float
+    measures: Mapping[str, float] = field(default_factory=dict)
+    deliveries: tuple[Delivery, ...] = ()
+    flags: tuple[str, ...] = ()
+    error: str | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether all of it was as it should be."""
+        return self.error is None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: one line of the journal."""
+        return {
+            "kind": "meeting",
+            "schema": SCHEMA,
+            "test": self.test,
+            "index": self.index,
+            "success": self.success,
+            "deployments": [dict(one) for one in self.deployments],
+            "started_at": self.started_at,
+            "seconds": self.seconds,
+            "measures": dict(self.measures),
+            "deliveries": [delivery.to_json() for delivery in self.deliveries],
+            "flags": list(self.flags),
+            "error": self.error,
+            "environment": self.environment.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Meeting:
+        """The inverse of ``to_json``."""
+        return cls(
+            deployments=tuple(data["deployments"]),
+            deliveries=tuple(Delivery.from_json(delivery) for delivery in data["deliveries"]),
+            flags=tuple(data["flags"]),
+            environment=Environment.from_json(data["environment"]),
+            **{name: data[name] for name in ("test", "index", "started_at", "seconds", "measures", "error")},
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
-    """What a journal holds: rounds and notes in order, and what could not be read, in words."""
+    """What a journal holds: rounds, notes and meetings in order, and what could not be read, in words."""
 
     rounds: tuple[Round, ...]
     notes: tuple[Note, ...]
     problems: tuple[str, ...]
+    meetings: tuple[Meeting, ...] = ()
 
     def measured(self) -> Iterator[Round]:
         """The rounds that count: without warm-ups."""
@@ -284,7 +364,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
 
-    def add(self, line: Round | Note) -> None:
+    def add(self, line: Round | Note | Meeting) -> None:
         """Write one line and wait until the disk has it.
 
         Raises:
@@ -349,6 +429,7 @@ def read_journal(path: Path) -> Story:
     rounds: dict[tuple[Cell, int], Round] = {}
     warmups: list[Round] = []
     notes: list[Note] = []
+    meetings: dict[tuple[str, int], Meeting] = {}
     problems: list[str] = []
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
@@ -360,6 +441,9 @@ def read_journal(path: Path) -> Story:
                 problems.append(f"{where}: schema {data['schema']!r} is not known here (this version reads {SCHEMA})")
             elif data["kind"] == "note":
                 notes.append(Note(data["what"], cell_from_json(data["cell"]), data["text"]))
+            elif data["kind"] == "meeting":
+                meeting = Meeting.from_json(data)
+                meetings.setdefault((meeting.test, meeting.index), meeting)
             elif data["kind"] == "round":
                 round_ = Round.from_json(data)
                 if round_.warmup:
@@ -374,4 +458,4 @@ def read_journal(path: Path) -> Story:
                 problems.append(f"{where}: kind {data['kind']!r} is not known here")
         except UNREADABLE as error:
             problems.append(f"{where}: not readable, left out ({type(error).__name__}: {str(error)[:80]})")
-    return Story((*warmups, *rounds.values()), tuple(notes), tuple(problems))
+    return Story((*warmups, *rounds.values()), tuple(notes), tuple(problems), tuple(meetings.values()))

@@ -102,8 +102,9 @@ class Api:
         expect: Sequence[int] = (http.client.OK,),
         timeout_s: float = QUICK_S,
         headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
     ) -> Answer:
-        """One request without a body; ``timeout_s`` is for all of it, to the last byte of the answer.
+        """One request, with a short body or none; ``timeout_s`` is for all of it, to the last byte of the answer.
 
         Raises:
             BadTransfer: if no answer comes, or one with another status than those expected: it names the request, the
@@ -112,7 +113,7 @@ class Api:
         request, end = f"{method} {self.base}{path}", time.perf_counter() + timeout_s
         try:
             with closing(self._connection(end)) as connection:
-                connection.request(method, self._target(path), headers=dict(headers or {}))
+                connection.request(method, self._target(path), body, dict(headers or {}))
                 return _answer(request, connection, expect)
         except TimeoutError:
             raise BadTransfer(f"{request}: not done within {timeout_s:g} s") from None

@@ -131,6 +131,30 @@ class Node:
         """Make it know the others."""
         self._finish("join", {"contacts": [dict(contact) for contact in contacts]})
 
+    def subscribe(self, shard: int) -> None:
+        """Make a node of a network of messages take part in a shard."""
+        self._call("subscribe", {"shard": shard})
+
+    def peers(self) -> int:
+        """How many nodes one of a network of messages is connected to."""
+        return int(self._call("peers")["peers"])
+
+    def send(self, payload: bytes, shard: int = 0) -> int:
+        """Publish a message: the moment before, in nanoseconds since 1970 by its host."""
+        return int(self._call("send", {"payload": payload.hex(), "shard": shard})["sent_ns"])
+
+    def receive(self, payload: bytes, shard: int, deadline_s: float, linger_s: float = 0.0) -> list[int]:
+        """Look for a message: when each copy was seen, in nanoseconds since 1970 by its host; none at the deadline."""
+        request = {"payload": payload.hex(), "shard": shard, "deadline_s": deadline_s, "linger_s": linger_s}
+        told = self._finish("receive", request, deadline_s=deadline_s + SILENCE_S)
+        return [int(moment) for moment in told["seen_ns"]]
+
+    def hear(self, prefix: bytes, shard: int, deadline_s: float) -> tuple[bytes, int] | None:
+        """The first message that begins so, and when it was seen, in nanoseconds since 1970 by its host; or None."""
+        request = {"payload": "", "prefix": prefix.hex(), "shard": shard, "deadline_s": deadline_s, "linger_s": 0.0}
+        told = self._finish("receive", request, deadline_s=deadline_s + SILENCE_S)
+        return (bytes.fromhex(told["payload"]), int(told["seen_ns"][0])) if told["seen_ns"] else None
+
     def runs(self) -> bool:
         """Whether the node's program runs."""
         return bool(self._call("health")["runs"])

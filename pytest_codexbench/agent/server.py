@@ -19,11 +19,13 @@ from pytest_codexbench.httpbody import read_body
 from pytest_codexbench.payload import Hasher, Payload, digest_of_file, drop_cache
 from pytest_codexbench.records import FAILED, LATE, OK, Counters, Transfer
 from pytest_codexbench.rpc import Message, Page, Verb
-from pytest_codexbench.systems import Arrival, Contact, Driver, Fetched, Handle, Place, System, Want
+from pytest_codexbench.systems import Arrival, Contact, Driver, Fetched, Handle, Messenger, Place, System, Want
 from pytest_codexbench.timeline import Sample, Timeline, Watch
 
 BEAT_S = 1.0
 LOOK_S = 0.02
+# How often a node is asked for messages: no latency is known better than this.
+RECEIVE_S = 0.002
 # A node that dies breaks its connections a moment before it is gone.
 END_S = 0.5
 
@@ -42,8 +44,17 @@ class Agent:
 
     def verbs(self) -> Mapping[str, Verb]:
         """Name and function of everything an agent can be asked for."""
-        quick = (self.health, self.counters, self.reset_peak, self.listen, self.log)
-        slow = (self.start, self.join, self.make, self.publish, self.check, self.delete, self.drop_cache)
+        quick = (
+            self.health,
+            self.counters,
+            self.reset_peak,
+            self.listen,
+            self.log,
+            self.subscribe,
+            self.peers,
+            self.send,
+        )
+        slow = (self.start, self.join, self.make, self.publish, self.check, self.delete, self.drop_cache, self.receive)
         return {
             **{verb.__name__: verb for verb in quick},
             **{verb.__name__: _with_beats(verb) for verb in (*slow, self.probe_disk, self.probe_wire, self.stop)},
@@ -273,6 +284,44 @@ class Agent:
     def log(self, _: Message) -> Message:
         """The end of the node's log."""
         return {"tail": self.process.tail()}
+
+    def subscribe(self, request: Message) -> Message:
+        """Take part in a shard."""
+        self._messenger().subscribe(int(_number(request, "shard")))
+        return {}
+
+    def peers(self, _: Message) -> Message:
+        """How many nodes it is connected to."""
+        return {"peers": self._messenger().peers()}
+
+    def send(self, request: Message) -> Message:
+        """Publish a message: the moment before, in nanoseconds since 1970."""
+        return {"sent_ns": self._messenger().send(bytes.fromhex(request["payload"]), int(_number(request, "shard")))}
+
+    def receive(self, request: Message) -> Message:
+        """Look for a message until it came, ``linger_s`` longer, or until the deadline: when each copy was seen.
+
+        Without a ``payload`` the first one that begins with ``prefix``, whatever it is: it is told.
+        """
+        messenger, shard = self._messenger(), int(_number(request, "shard"))
+        wanted = bytes.fromhex(request["payload"]) if request.get("payload") else None
+        prefix = bytes.fromhex(str(request.get("prefix", "")))
+        end = time.monotonic() + _number(request, "deadline_s")
+        linger_s, seen = _number(request, "linger_s"), list[int]()
+        while (now := time.monotonic()) < end:
+            came = [message for message in messenger.receive(shard) if message.payload.startswith(prefix)]
+            wanted = came[0].payload if wanted is None and came else wanted
+            new = [message.seen_ns for message in came if message.payload == wanted]
+            if new and not seen:
+                end = min(end, now + linger_s)
+            seen += new
+            time.sleep(RECEIVE_S)
+        return {"seen_ns": seen, "payload": wanted.hex() if wanted is not None and seen else None}
+
+    def _messenger(self) -> Messenger:
+        if not isinstance(self.driver, Messenger):
+            raise WrongInput(f"{self._name()} passes no messages")
+        return self.driver
 
     def stop(self, _: Message) -> Message:
         """End the node."""

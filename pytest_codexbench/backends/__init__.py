@@ -59,6 +59,11 @@ class Backend(Protocol):
             NotReady: if it does not come up in time; names the node and the end of its log.
         """
 
+    def clusters(
+        self, shapes: Sequence[Shape], say: Callable[[str], None], largest: int
+    ) -> AbstractContextManager[Sequence[Cluster]]:
+        """One for each shape, in one network: nodes of one can reach those of the others. Else as ``cluster``."""
+
     def alone(
         self, cluster: Cluster, waiting: Callable[[str], None], most_s: float | None
     ) -> AbstractContextManager[None]:

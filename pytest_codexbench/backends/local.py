@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +32,7 @@ from pytest_codexbench.errors import AgentError, BenchError, NotReady
 from pytest_codexbench.matrix import Shape
 from pytest_codexbench.records import Environment
 from pytest_codexbench.rpc import MOST_PATH, TOKEN_VARIABLE, Message, call
-from pytest_codexbench.systems import Contact, System, find
+from pytest_codexbench.systems import Contact, find
 from pytest_codexbench.together import each
 
 WARDEN_S = 60.0
@@ -103,6 +103,14 @@ class Local:
     @contextmanager
     def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> Iterator[Cluster]:
         """See ``Backend.cluster``."""
+        with self.clusters([shape], say, largest) as (cluster,):
+            yield cluster
+
+    @contextmanager
+    def clusters(
+        self, shapes: Sequence[Shape], say: Callable[[str], None], largest: int
+    ) -> Iterator[Sequence[Cluster]]:
+        """See ``Backend.clusters``: one warden, and one bridge, for all of them."""
         try:
             folder = Path(tempfile.mkdtemp(prefix="codexbench-", dir=self.root))
         except OSError as error:
@@ -110,17 +118,18 @@ class Local:
         if len(f"{folder}/n000/node.sock") > MOST_PATH:
             folder.rmdir()
             raise NotReady(f"{folder} is too long a path for sockets; set TMPDIR or --cb-data to a shorter one")
-        system = find(shape.variant.system)
-        launch = _Launch(
-            shape, system, folder, self.logs / str(shape), secrets.token_hex(32), self._isolation[0], largest
-        )
+        launches, first = list[_Launch](), 0
+        for number, shape in enumerate(shapes):
+            place = folder, self.logs / str(shape)
+            launches.append(_Launch(shape, number, first, place, secrets.token_hex(32), self._isolation[0], largest))
+            first += shape.nodes
         try:
-            with launch.warden(self._isolation[0]):
-                nodes = launch.nodes(say)
-                try:
-                    yield nodes
-                finally:
-                    launch.stop(nodes.nodes)
+            with _warden(launches, self._isolation[0]), ExitStack() as stack:
+                found = []
+                for launch in launches:
+                    found.append(launch.nodes(say))
+                    stack.callback(launch.stop, found[-1].nodes)
+                yield found
         finally:
             # the warden removes it; but it may never have taken its order, or be at it still
             shutil.rmtree(folder, ignore_errors=True)
@@ -145,77 +154,96 @@ class Local:
             lock.release()
 
 
+@contextmanager
+def _warden(launches: Sequence[_Launch], prefix: Sequence[str]) -> Iterator[None]:
+    """All processes of the clusters run inside the block."""
+    for launch in launches:
+        launch.logs.mkdir(parents=True, exist_ok=True)
+    with (launches[0].logs / "warden.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "pytest_codexbench.backends.warden"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,  # a Ctrl-C at the terminal is for pytest, which then ends this
+        )
+    try:
+        _await(process, launches)
+        yield
+    finally:
+        for launch in launches:
+            launch.over.set()
+        _let_go(process)
+
+
+def _await(process: subprocess.Popen[bytes], launches: Sequence[_Launch]) -> None:
+    stdin, stdout = _pipes(process)
+    first = launches[0]
+    order = {
+        "folder": str(first.folder),
+        "link_bps": first.shape.link,
+        "isolated": first.isolated,
+        "processes": [process for launch in launches for process in launch.processes()],
+    }
+    answers: list[bytes] = []
+    reader = threading.Thread(target=lambda: answers.append(stdout.readline()), daemon=True)
+    reader.start()
+    with suppress(BrokenPipeError):  # its own last words say why, below
+        stdin.write(json.dumps(order).encode() + b"\n")
+        stdin.flush()
+    reader.join(WARDEN_S)
+    try:
+        answer: Message = json.loads(answers[0])
+    except (IndexError, ValueError):
+        ended = process.poll()
+        state = f"no answer within {WARDEN_S:g} s" if ended is None else f"it exited with status {ended}"
+        answer = {"error": f"{state}; its log: {tail(first.logs / 'warden.log') or '(empty)'}"}
+    if "ready" not in answer:
+        shapes = " and ".join(str(launch.shape) for launch in launches)
+        raise NotReady(f"the cluster {shapes} did not come up: {answer.get('error')}")
+
+
 class _Launch:
-    """The bringing up of one cluster."""
+    """The bringing up of one cluster, the ``number``-th in its network, with the seats from ``first`` on."""
 
     def __init__(
-        self, shape: Shape, system: System, folder: Path, logs: Path, token: str, prefix: Sequence[str], largest: int
+        self,
+        shape: Shape,
+        number: int,
+        first: int,
+        place: tuple[Path, Path],
+        token: str,
+        prefix: Sequence[str],
+        largest: int,
     ) -> None:
-        self.largest = largest
-        self.shape, self.system, self.folder, self.logs, self.token = shape, system, folder, logs, token
+        self.largest, self.number, self.first = largest, number, first
+        self.shape, self.token = shape, token
+        self.folder, self.logs = place
+        self.system = find(shape.variant.system)
         self.isolated = bool(prefix)
         # once set, nobody waits for an agent any more: after a Ctrl-C the interpreter would wait for who does
-        self._over = threading.Event()
-        self.names = [f"n{index:02d}" for index in range(shape.nodes)]
+        self.over = threading.Event()
+        self.names = [f"n{first + index:02d}" for index in range(shape.nodes)]
         self.services = {
-            name: (command, SERVICE_PORT if self.isolated else _free_port())
-            for name, command in system.services(shape.variant).items()
+            name: (command, SERVICE_PORT + number if self.isolated else _free_port())
+            for name, command in self.system.services(shape.variant).items()
         }
 
-    @contextmanager
-    def warden(self, prefix: Sequence[str]) -> Iterator[None]:
-        """All processes of the cluster run inside the block."""
-        self.logs.mkdir(parents=True, exist_ok=True)
-        with (self.logs / "warden.log").open("ab") as log:
-            process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "pytest_codexbench.backends.warden"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,  # a Ctrl-C at the terminal is for pytest, which then ends this
-            )
-        try:
-            self._await(process)
-            yield
-        finally:
-            self._over.set()
-            _let_go(process)
-
-    def _await(self, process: subprocess.Popen[bytes]) -> None:
-        stdin, stdout = _pipes(process)
-        order = {
-            "folder": str(self.folder),
-            "link_bps": self.shape.link,
-            "isolated": self.isolated,
-            "processes": [*self._companions(), *self._agents()],
-        }
-        answers: list[bytes] = []
-        reader = threading.Thread(target=lambda: answers.append(stdout.readline()), daemon=True)
-        reader.start()
-        with suppress(BrokenPipeError):  # its own last words say why, below
-            stdin.write(json.dumps(order).encode() + b"\n")
-            stdin.flush()
-        reader.join(WARDEN_S)
-        try:
-            answer: Message = json.loads(answers[0])
-        except (IndexError, ValueError):
-            ended = process.poll()
-            state = f"no answer within {WARDEN_S:g} s" if ended is None else f"it exited with status {ended}"
-            answer = {"error": f"{state}; its log: {tail(self.logs / 'warden.log') or '(empty)'}"}
-        if "ready" not in answer:
-            raise NotReady(f"the cluster {self.shape} did not come up: {answer.get('error')}")
+    def processes(self) -> list[dict[str, Any]]:
+        """What the warden is to run for it."""
+        return [*self._companions(), *self._agents()]
 
     def _companions(self) -> Iterator[dict[str, Any]]:
         for name, (command, port) in self.services.items():
             argv = [part.replace("{port}", str(port)) for part in command.argv]
-            yield self._process(name, argv, None)
+            yield self._process(f"{name}{self.number or ''}", argv, None)
 
     def _agents(self) -> Iterator[dict[str, Any]]:
         services = {
             name: f"http://{'10.0.255.254' if self.isolated else '127.0.0.1'}:{port}"
             for name, (_, port) in self.services.items()
         }
-        for seat, name in enumerate(self.names):
+        for seat, name in enumerate(self.names, self.first):
             argv = [sys.executable, "-m", "pytest_codexbench.agent", "--name", name, "--listen", self._url(name)]
             argv += ["--system", self.system.name, "--settings", json.dumps(dict(self.shape.variant.settings))]
             argv += ["--folder", f"{self.folder}/{name}", "--log", f"{self.logs / name}.log"]
@@ -264,7 +292,7 @@ class _Launch:
                 return
             except AgentError as error:
                 last = error
-            if self._over.wait(LOOK_S):
+            if self.over.wait(LOOK_S):
                 raise NotReady(f"{self.shape} was given up while it came up")
         log = tail(self.logs / f"{name}.agent.log") or "(empty)"
         raise NotReady(

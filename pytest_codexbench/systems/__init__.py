@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.matrix import Shape, Variant
@@ -104,6 +104,14 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """A message, and when it was seen, in nanoseconds since 1970 by its node's host."""
+
+    payload: bytes
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """Bytes of files that a node took in and gave out, without any header; None where it does not tell."""
 
@@ -149,6 +157,26 @@ class Driver(Protocol):
 
     def traffic(self) -> Traffic:
         """Its counters since it was started."""
+
+
+@runtime_checkable
+class Messenger(Protocol):
+    """What a driver of a network of messages can do besides; such a network stores no file.
+
+    A message is of one shard, and seen by those nodes alone that take part in it.
+    """
+
+    def subscribe(self, shard: int) -> None:
+        """Take part in a shard, besides that of the node's own settings; again is no error."""
+
+    def peers(self) -> int:
+        """How many nodes it is connected to."""
+
+    def send(self, payload: bytes, shard: int) -> int:
+        """Publish a message: the moment before, in nanoseconds since 1970 by the node's host."""
+
+    def receive(self, shard: int) -> list[Message]:
+        """What came since it was asked last; its own messages too."""
 
 
 class System(Protocol):
@@ -216,6 +244,11 @@ def find(name: str) -> System:
     if system.name != name:
         raise WrongInput(f"system {name!r} ({point.value}) calls itself {system.name!r}; both must be the same")
     return system
+
+
+def passes_messages(system: System) -> bool:
+    """Whether it is a network of messages: no file can be spread in it, and tests alone that deploy it use it."""
+    return bool(getattr(system, "passes_messages", False))
 
 
 def needs_of(shape: Shape) -> Needs:

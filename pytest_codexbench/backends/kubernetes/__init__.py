@@ -170,6 +170,14 @@ class Kubernetes:
             yield replace(_started(up, urls, token, pods), incidents=_Watch(pods, self._register), late_s=LATE_S)
 
     @contextmanager
+    def clusters(
+        self, shapes: Sequence[Shape], say: Callable[[str], None], largest: int
+    ) -> Iterator[Sequence[Cluster]]:
+        """See ``Backend.clusters``: Pods reach each other, in whatever namespace."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(self.cluster(shape, say, largest)) for shape in shapes]
+
+    @contextmanager
     def _counted(self, shape: Shape) -> Iterator[None]:
         """The memory that its Pods are expected to take, while they are there."""
         taken = needs_of(shape).memory * shape.nodes
