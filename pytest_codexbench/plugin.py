@@ -248,6 +248,7 @@ class Bench:
         """A test of deployments that takes ``variant`` or ``variants`` comes once for each of the matrix, or pair."""
         if not _staged(metafunc.definition):
             return
+        self._any_cell = True
         from itertools import combinations
 
         variants = self.options.matrix.variants

@@ -8,6 +8,7 @@ from typing import Any
 from pytest_codexbench.metrics import Summary
 from pytest_codexbench.records import Story
 from pytest_codexbench.reports.comparisons import Comparison, no_copy_notes
+from pytest_codexbench.reports.meetings import Gathering, gatherings
 from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, viewed
 from pytest_codexbench.reports.told import Told, tell
 from pytest_codexbench.reports.wording import (
@@ -65,10 +66,25 @@ def tables(told: Told) -> list[str]:
                 lines += [f"{count(len(measured) - room, 'more cell')} measured: see results.json.", ""]
             room = max(0, room - len(measured))
     lines += _legend(found, compared.values())
+    for one in gatherings(told.story.meetings)[:MOST_LISTED]:
+        lines += _gathering(one)
     lines += _failures([one for one in found if one.status == FAILED])
     for status, title in ((ERROR, "Errors"), (SKIPPED, "Skipped"), (NOT_RUN, "Not run")):
         lines += _reasons(title, [one for one in found if one.status == status])
     return lines + [f"*{inline(place)}*" for place in environment_words(found)[:MOST_LISTED]]
+
+
+def _gathering(one: Gathering) -> list[str]:
+    """One test with several deployments."""
+    lines = [f"### {inline(one.test)}", "", f"{inline(one.who)}; rounds {one.reliability}", ""]
+    if one.measured:
+        lines += ["| measure | median | |", "|:--|--:|:--|"]
+        for measured in one.measured:
+            interval = measured.interval
+            lines.append(_row([inline(measured.words), number(interval.median), spread(interval)]))
+        lines.append("")
+    lines += [f"- {_reason(failure)}" for failure in one.failures[:MOST_LISTED]]
+    return [*lines, ""]
 
 
 def _counts(found: Sequence[Outcome]) -> str:

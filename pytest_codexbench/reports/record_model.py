@@ -125,6 +125,33 @@ class Round(Part):
     )
 
 
+class Delivery(Part):
+    """What one node saw of a message."""
+
+    node: str
+    copies: int = Field(ge=0)
+    latency_s: FiniteFloat | None = Field(description="null: it did not arrive")
+    error: str | None
+
+
+class Meeting(Part):
+    """One round of a test with several deployments."""
+
+    kind: Literal["meeting"]
+    schema_: Literal[1] = Field(alias="schema")
+    test: str
+    index: int = Field(ge=0)
+    success: bool = Field(description="all was as it should be")
+    deployments: list[dict[str, Any]] = Field(description="of each its name, variant, nodes, and whom it meets")
+    started_at: str = Field(description="ISO 8601")
+    seconds: FiniteFloat
+    measures: dict[str, FiniteFloat] = Field(description="by name, with the unit in it")
+    deliveries: list[Delivery]
+    flags: list[str]
+    error: str | None = Field(description="what was not as it should be, in words")
+    environment: Environment
+
+
 class Note(Part):
     """Why a cell has no rounds."""
 
@@ -135,5 +162,5 @@ class Note(Part):
     text: str = Field(description="the reason, and the way out")
 
 
-class Line(RootModel[Annotated[Round | Note, Field(discriminator="kind")]]):
+class Line(RootModel[Annotated[Round | Note | Meeting, Field(discriminator="kind")]]):
     """A line of ``records.jsonl``."""

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from pytest_codexbench.metrics import HEADLINE, Figures, Summary, of_transfer
-from pytest_codexbench.records import OK, Round, Transfer, cell_to_json
+from pytest_codexbench.records import OK, Meeting, Round, Transfer, cell_to_json
 from pytest_codexbench.reports.comparisons import (
     FAIL,
     INCONCLUSIVE,
@@ -45,10 +45,17 @@ def results_document(told: Told) -> dict[str, Any]:
         "environments": places.found,
         "comparisons": [_comparison(list(group)) for _, group in groupby(told.compared, lambda one: one.block)],
         "standings": [_standing(standing) for standing in told.standings],
+        "meetings": [_meeting(meeting, places) for meeting in told.story.meetings],
         "warmups": sum(round_.warmup for round_ in told.story.rounds),
         "problems": list(told.story.problems),
     }
     return Results.model_validate(document).model_dump(mode="json", by_alias=True)
+
+
+def _meeting(meeting: Meeting, places: _Places) -> dict[str, Any]:
+    data = _finite(meeting.to_json())
+    data["environment"] = places.position(meeting)
+    return {key: value for key, value in data.items() if key not in ("kind", "schema")}
 
 
 class _Places:
@@ -58,7 +65,7 @@ class _Places:
         self.found: list[Any] = []
         self._positions: dict[str, int] = {}
 
-    def position(self, round_: Round) -> int:
+    def position(self, round_: Round | Meeting) -> int:
         data = _finite(round_.environment.to_json())
         key = json.dumps(data, sort_keys=True)
         if key not in self._positions:

@@ -188,6 +188,31 @@ class Margin(Part):
     failing: list[str] = Field(description="blocks that fail with Holm's correction over all of them")
 
 
+class Delivery(Part):
+    """What one node saw of a message."""
+
+    node: str
+    copies: int = Count
+    latency_s: FiniteFloat | None = Field(description="null: it did not arrive")
+    error: str | None
+
+
+class Meeting(Part):
+    """One round of a test with several deployments."""
+
+    test: str
+    index: int = Count
+    success: bool
+    deployments: list[dict[str, Any]] = Field(description="of each its name, variant, nodes, and whom it meets")
+    started_at: str
+    seconds: FiniteFloat
+    measures: dict[str, FiniteFloat] = Field(description="by name, with the unit in it")
+    deliveries: list[Delivery]
+    flags: list[str]
+    error: str | None = Field(description="what was not as it should be, in words")
+    environment: int = Field(ge=0, description="position in environments")
+
+
 class Results(Part):
     """The whole of one run. Sizes are bytes, durations seconds, speeds 10^6 bytes a second."""
 
@@ -197,5 +222,6 @@ class Results(Part):
     cells: list[Cell]
     comparisons: list[Comparison]
     standings: list[Standing]
+    meetings: list[Meeting] = Field(default_factory=list, description="of tests with several deployments")
     warmups: int = Field(ge=0, description="rounds that only warmed a cluster up: in no figure")
     problems: list[str] = Field(description="what could not be read of the journal")

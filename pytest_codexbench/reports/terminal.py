@@ -23,6 +23,7 @@ from pytest_codexbench.reports.comparisons import (
     standings,
 )
 from pytest_codexbench.reports.findings import ENOUGH
+from pytest_codexbench.reports.meetings import Gathering, gatherings, value_of
 from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, outcomes, viewed
 from pytest_codexbench.reports.page import GAP, Column, Page, fitting, joined, width_of
 from pytest_codexbench.reports.wording import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 # A reason is an error's text and may be a log's; the whole of it is in results.json.
 MOST_REASON_LINES = 3
+MOST_FAILURES = 10
 WORD_STYLES = {"faster": "green", "within": "green", "over": "red", "inconclusive": "yellow"}
 TITLES = {
     "download": "DOWNLOAD: medians over the rounds, of each round's median leecher",
@@ -101,6 +103,7 @@ def render(story: Story, run: Mapping[str, Any], console: Console) -> None:
             _standings(page, [one for one in standings(compared) if one.kind == kind])
     _notes(page, found, compared, run.get("rounds"))
     _left_out(page, found)
+    _meetings(page, gatherings(story.meetings))
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -270,6 +273,19 @@ def _about_views(found: Sequence[Outcome]) -> list[str]:
 def _about_rounds(found: Sequence[Outcome], planned: object) -> list[str]:
     fewer = [one.cell for one in found if one.rounds and isinstance(planned, int) and len(one.rounds) < planned]
     return [f"fewer than the {planned} planned rounds were run: {cells_words(fewer)}"] if fewer else []
+
+
+def _meetings(page: Page, found: Sequence[Gathering]) -> None:
+    """Tests with several deployments."""
+    if found:
+        page.heading("Several networks")
+    for one in found:
+        page.parts((one.test, "bold cyan"), (f"  {one.who}", "dim"))
+        page.words(f"rounds {one.reliability}", indent="  ")
+        for measured in one.measured:
+            page.words(f"{measured.words}: {value_of(measured)}", indent="  ")
+        for failure in one.failures[:MOST_FAILURES]:
+            page.words(failure, "red", indent="  ")
 
 
 def _left_out(page: Page, found: Sequence[Outcome]) -> None:

@@ -11,6 +11,8 @@ from pytest_codexbench.reports.findings import failure_sentences, limits, title
 from pytest_codexbench.reports.html import across, origin, overview, scenarios
 from pytest_codexbench.reports.html.look import Look, look_at
 from pytest_codexbench.reports.html.markup import Content, Markup, element, joined
+from pytest_codexbench.reports.html.table import Column, measured, table
+from pytest_codexbench.reports.meetings import Measured, gatherings
 from pytest_codexbench.reports.outcomes import ERROR, NOT_RUN, SKIPPED
 from pytest_codexbench.reports.told import Told
 from pytest_codexbench.reports.wording import cells_words, grouped
@@ -85,6 +87,7 @@ def _sections(look: Look) -> Iterator[Section]:
         tables = [across.stability_table(look) if look.of_kind("download") else None, across.reliability_table(look)]
         failures = overview.sentences(failure_sentences(told.measured))
         yield Section("reliability", "Stability and reliability", [*tables, failures])
+    yield Section("several-networks", "Several networks in one test", list(_several(told)))
     for kind, name in (("download", "Every download scenario"), ("upload", "Every publish scenario")):
         parts = [scenarios.scenario(look, block, group) for block, group in look.of_kind(kind).items()]
         yield Section(f"every-{kind}", name, parts)
@@ -116,6 +119,19 @@ def _publish(look: Look) -> Iterator[Markup | None]:
         yield element("div", overview.heat_maps(look, "upload"), class_="maps")
     yield across.by_size(look, "upload", "publish_s", "publish, s")
     yield across.publish_table(look)
+
+
+def _several(told: Told) -> Iterator[Markup]:
+    """Tests with several deployments: their figures, and what failed."""
+    columns = [
+        Column[Measured]("measure", lambda row: row.words, words=True),
+        Column[Measured]("median and its interval", lambda row: measured(row.interval)),
+    ]
+    for one in gatherings(told.story.meetings):
+        caption = joined(element("strong", one.test), f": {one.who}; rounds {one.reliability}")
+        yield table(caption, columns, {None: one.measured})
+        if one.failures:
+            yield element("ul", [element("li", failure) for failure in one.failures])
 
 
 def _left_out(told: Told) -> Iterator[Markup]:
