@@ -6,9 +6,11 @@ import argparse
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import NoReturn
 
+from pytest_codexbench.agent.meeting import keep_meeting
 from pytest_codexbench.agent.neighbour import Neighbour
 from pytest_codexbench.agent.process import NodeProcess, Program
 from pytest_codexbench.agent.server import Agent
@@ -35,6 +37,13 @@ def main() -> None:
         metavar="PORTS",
         help="the node runs in a container beside this one, at these ports by name as JSON",
     )
+    parser.add_argument(
+        "--meet",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="make the node meet those at the addresses of a name",
+    )
     parser.add_argument("--become", action="store_true", help="be the node's program itself, for a container beside")
     options = parser.parse_args()
     if not options.address:
@@ -59,6 +68,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.close())
     Server(options.listen, token, agent.verbs(), pages=agent.pages()).start()
+    if options.meet:
+        threading.Thread(target=keep_meeting, args=(agent, options.meet), name="meeting", daemon=True).start()
     process.serve_starts()
     process.stop(grace_s=1)
 

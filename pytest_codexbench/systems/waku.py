@@ -41,6 +41,8 @@ RELAY = "/vac/waku/relay/2.0.0"
 LARGEST = "150KiB"
 JOIN_S = 30.0
 SETTINGS = ("bin", "image", "shard")
+# Where programs listen in a Pod.
+TCP, REST, METRICS = 60000, 8645, 8008
 
 
 def topic(shard: int) -> str:
@@ -119,8 +121,8 @@ class WakuNode:
     def __init__(self, place: Place) -> None:
         self.place = place
         # a program that others started has the usual ports
-        self._tcp, self._metrics = place.ports.get("tcp", 60000), place.ports.get("metrics", 8008)
-        self._api = Api(f"http://{place.address}:{place.ports.get('rest', 8645)}")
+        self._tcp, self._metrics = place.ports.get("tcp", TCP), place.ports.get("metrics", METRICS)
+        self._api = Api(f"http://{place.address}:{place.ports.get('rest', REST)}")
         self._versions: Mapping[str, str] = {}
         self._subscribed: set[int] = set()
 
@@ -156,15 +158,23 @@ class WakuNode:
             self.subscribe(self.shard)
         except BadTransfer:
             return None
-        addresses = told.at("listenAddresses", kind=list)
-        peer = next((str(one).rpartition("/p2p/")[2] for one in addresses if "/p2p/" in str(one)), "")
+        peer = _peer(told)
         if not peer:
             return None
         version = self._api.ask("GET", "/debug/v1/version").text.strip('"')
         self._versions = {self.system.name: version if version.strip("-") else "not told"}
-        # both write other addresses than those they were given: of what they say the peer's id alone is of use
         reach = f"/ip4/{self.place.address}/tcp/{self._tcp}/p2p/{peer}"
         return {"name": self.place.name, "address": self.place.address, "peer": peer, "reach": reach}
+
+    def contact_at(self, address: str) -> Contact | None:
+        """Who is at an address, if its node answers at the usual ports; None while it does not."""
+        try:
+            told = Api(f"http://{address}:{REST}").ask("GET", "/debug/v1/info", timeout_s=5)
+        except BadTransfer:
+            return None
+        peer = _peer(told)
+        reach = f"/ip4/{address}/tcp/{TCP}/p2p/{peer}"
+        return {"name": address, "address": address, "peer": peer, "reach": reach} if peer else None
 
     def versions(self) -> Mapping[str, str]:
         """As the running node tells it."""
@@ -239,6 +249,12 @@ class WakuNode:
 
 
 JSON = {"Content-Type": "application/json"}
+
+
+def _peer(told: Answer) -> str:
+    """The node's id: both programs write other addresses than those they were given, but their id is in each."""
+    addresses = told.at("listenAddresses", kind=list)
+    return next((str(one).rpartition("/p2p/")[2] for one in addresses if "/p2p/" in str(one)), "")
 
 
 def _messages(shard: int) -> str:

@@ -43,6 +43,9 @@ imagePullPolicy: {{ .root.Values.agent.image.pullPolicy }}
 command: [python3, -m, pytest_codexbench.agent]
 args:
   {{- include "node.agentArguments" . | nindent 2 }}
+  {{- range .node.meets }}
+  - --meet={{ . }}
+  {{- end }}
 env:
   {{- include "node.place" . | nindent 2 }}
   {{- include "node.token" .root | nindent 2 }}

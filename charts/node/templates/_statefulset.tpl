@@ -4,6 +4,7 @@
        memory     MiB that its program is known to take
        beside     its ports by name, for the agent
        services   URL by name of what the cluster has once, such as a tracker
+       meets      names of Services whose nodes the agent is to make it meet; left out where others do
        bootstrap  see "node.bootstrap"; left out where nodes need no first one */}}
 {{- define "node.statefulset" -}}
 {{- $root := .root -}}

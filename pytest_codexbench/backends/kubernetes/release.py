@@ -29,6 +29,8 @@ PASSING = (
     "etcdserver: ",
     "Internal error occurred",
 )
+# Programs of one network, which have one chart.
+SHARED = {"gowaku": "waku", "nwaku": "waku"}
 HERE = Path(__file__).resolve()
 # In a checkout the charts lie beside the package, in the wheel inside it.
 CHARTS = (HERE.parents[2] / "charts", HERE.parents[3] / "charts")
@@ -36,7 +38,8 @@ CHARTS = (HERE.parents[2] / "charts", HERE.parents[3] / "charts")
 
 def chart_of(system: str) -> Path | None:
     """The folder of a system's chart; None if it has none."""
-    return next((folder / system for folder in CHARTS if (folder / system / "Chart.yaml").is_file()), None)
+    name = SHARED.get(system, system)
+    return next((folder / name for folder in CHARTS if (folder / name / "Chart.yaml").is_file()), None)
 
 
 class Helm:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_codexbench.backends.kubernetes.release import SHARED
 from pytest_codexbench.matrix import Shape, rate_text
 
 # Settings of a variant that are the chart's own values, or mean nothing in a Pod.
@@ -17,6 +18,9 @@ def values_of(shape: Shape, largest: int) -> dict[str, Any]:
         "data": {"size": f"{largest}B", "files": 1},
         "settings": {key: value for key, value in shape.variant.settings if key not in NOT_FOR_AGENTS},
     }
+    if shape.variant.system in SHARED:
+        # the suite wires them itself
+        values |= {"implementation": shape.variant.system, "join": False}
     if shape.link is not None:
         values["link"] = {"rate": rate_text(shape.link)}
     if generation := shape.variant.setting("generation"):
