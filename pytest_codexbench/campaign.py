@@ -16,7 +16,7 @@ from pytest_codexbench.forecast import Experience, bytes_text
 from pytest_codexbench.matrix import Block, Cell, Shape
 from pytest_codexbench.metrics import of_round
 from pytest_codexbench.plan import WARM_UP, WARM_UP_SIZE, Draw, Needs, deadline_s, draw, visits
-from pytest_codexbench.records import Environment, Journal, Meeting, Note, Round, Story
+from pytest_codexbench.records import Environment, Journal, Lookup, Meeting, Note, Round, Story
 from pytest_codexbench.series import Database, Unanswered
 from pytest_codexbench.systems import find, needs_of
 
@@ -76,6 +76,7 @@ class Campaign:
         database: Database | None = None,
     ) -> None:
         self.database = database
+        self._windows: dict[tuple[str, int], tuple[float, float]] = {}
         self._meetings = list(story.meetings) if story else []
         self.backend, self.journal, self.terms, self.known, self.say = backend, journal, terms, known, say
         self._begun = time.monotonic()
@@ -224,6 +225,7 @@ class Campaign:
                 self.say({"what": "trouble", "text": f"{cell}: {trouble}"})
             self._troubles[cell] = trouble
             return
+        self._look_up(round_)
         if round_.left_on or (not round_.success and not self._healthy(up.cluster)):
             self._down(cell.shape)
 
@@ -247,21 +249,24 @@ class Campaign:
         begun_s = time.time()
         round_ = RUNS[cell.kind](cell, drawn, setting)
         round_ = _spoilt(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
-        self._write(self._with_series(round_, begun_s))
+        self._write(round_)
+        self._windows[str(round_.cell), round_.index] = begun_s, time.time()
         seconds = of_round(round_)["t100_s" if cell.kind == "download" else "publish_s"]
         told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}
         self.say({"what": "end", **begin, **told, "seconds": seconds if round_.success else None})
         return round_
 
-    def _with_series(self, round_: Round, begun_s: float) -> Round:
-        """The round with what a database has of it; one that does not answer is told of in a flag, and no more."""
-        if self.database is None or round_.warmup:
-            return round_
+    def _look_up(self, round_: Round) -> None:
+        """Add what a database has of a round, once that is safe in the journal; one that does not answer is told of."""
+        if self.database is None or self._broken:
+            return
+        cell, index = str(round_.cell), round_.index
         try:
-            series = self.database.of_round(str(round_.cell), round_.index, begun_s, time.time())
+            series = self.database.of_round(cell, index, *self._windows[cell, index])
+            trouble = None if series else "the database has no sample of it"
         except Unanswered as error:
-            return replace(round_, flags=(*round_.flags, f"no series: {error}"))
-        return replace(round_, series=series)
+            series, trouble = {}, str(error)
+        self._write(Lookup(cell, index, series, trouble))
 
     def met(self, test: str) -> list[Meeting]:
         """What was recorded of a test with several deployments, before this campaign."""
@@ -282,9 +287,9 @@ class Campaign:
         if self._broken is not None:
             raise NotReady(str(self._broken))
 
-    def _write(self, round_: Round | Meeting) -> None:
+    def _write(self, line: Round | Meeting | Lookup) -> None:
         try:
-            self.journal.add(round_)
+            self.journal.add(line)
         except OSError as error:
             self._broken = NotReady(f"{self.journal.path} cannot be written, so nothing more is measured: {error}")
             self.say({"what": "trouble", "text": str(self._broken)})

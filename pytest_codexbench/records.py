@@ -6,7 +6,7 @@ import fcntl
 import gc
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -136,7 +136,7 @@ class Round:
     every node over the measured part. ``flags`` are what makes it less than perfect, in words; ``left_on`` are the
     nodes that still held something of the file after its deletion: nothing more is measured on them. ``relays`` and
     ``copies`` are the system's: leechers pass on what they have; publishing copies the bytes into the network.
-    ``series`` is what a database of metrics had of the round, by metric, where one was asked.
+    ``series`` is what a database of metrics had of the round, by metric, where one was asked: a line of its own.
     """
 
     cell: Cell
@@ -205,7 +205,6 @@ class Round:
             "transfers": [transfer.to_json() for transfer in self.transfers],
             "nodes": {name: counters.to_json() for name, counters in self.nodes.items()},
             "environment": self.environment.to_json(),
-            **({"series": dict(self.series)} if self.series else {}),
         }
 
     @classmethod
@@ -223,7 +222,6 @@ class Round:
             flags=tuple(data["flags"]),
             left_on=tuple(data["left_on"]),
             error=data["error"],
-            series=data.get("series", {}),
             **{name: data[name] for name in (*plain, *also)},
         )
 
@@ -263,6 +261,26 @@ class Note:
     def to_json(self) -> dict[str, Any]:
         """Plain data: one line of the journal."""
         return {"kind": "note", "schema": SCHEMA, "what": self.what, "cell": cell_to_json(self.cell), "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What a database of metrics had of a round, added after the round itself; ``trouble`` if it had nothing."""
+
+    cell: str
+    index: int
+    series: Mapping[str, Any]
+    trouble: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: one line of the journal."""
+        told = {"cell": self.cell, "index": self.index, "series": dict(self.series), "trouble": self.trouble}
+        return {"kind": "series", "schema": SCHEMA, **told}
+
+    def of(self, round_: Round) -> Round:
+        """The round with it."""
+        flags = (f"no series: {self.trouble}",) if self.trouble else ()
+        return replace(round_, series=self.series, flags=(*round_.flags, *flags))
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +382,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
 
-    def add(self, line: Round | Note | Meeting) -> None:
+    def add(self, line: Round | Note | Meeting | Lookup) -> None:
         """Write one line and wait until the disk has it.
 
         Raises:
@@ -423,39 +441,71 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
+class _Reader:
+    """What was read of a journal so far."""
+
+    def __init__(self) -> None:
+        self.rounds: dict[tuple[Cell, int], Round] = {}
+        self.warmups: list[Round] = []
+        self.notes: list[Note] = []
+        self.meetings: dict[tuple[str, int], Meeting] = {}
+        self.lookups: dict[tuple[str, int], Lookup] = {}
+        self.kinds: Mapping[str, Callable[[dict[str, Any]], str | None]] = {
+            "round": self._round,
+            "note": self._note,
+            "meeting": self._meeting,
+            "series": self._series,
+        }
+
+    def take(self, line: bytes) -> str | None:
+        """Take in one line; what is wrong with it, in words."""
+        data = json.loads(line)
+        if data["schema"] != SCHEMA:
+            return f"schema {data['schema']!r} is not known here (this version reads {SCHEMA})"
+        take = self.kinds.get(data["kind"])
+        return take(data) if take else f"kind {data['kind']!r} is not known here"
+
+    def _round(self, data: dict[str, Any]) -> str | None:
+        round_ = Round.from_json(data)
+        if round_.warmup:
+            self.warmups.append(round_)
+        elif (round_.cell, round_.index) in self.rounds:
+            return f"{round_.cell} round {round_.index} is there already; the first one counts"
+        else:
+            self.rounds[round_.cell, round_.index] = round_
+        return None
+
+    def _note(self, data: dict[str, Any]) -> None:
+        self.notes.append(Note(data["what"], cell_from_json(data["cell"]), data["text"]))
+
+    def _meeting(self, data: dict[str, Any]) -> None:
+        meeting = Meeting.from_json(data)
+        self.meetings.setdefault((meeting.test, meeting.index), meeting)
+
+    def _series(self, data: dict[str, Any]) -> None:
+        found = Lookup(data["cell"], data["index"], data["series"], data["trouble"])
+        self.lookups[found.cell, found.index] = found
+
+    def story(self, problems: Sequence[str]) -> Story:
+        """All of it: what belongs to a round, with the round."""
+        for (cell, index), round_ in self.rounds.items():
+            if (lookup := self.lookups.get((str(cell), index))) is not None:
+                self.rounds[cell, index] = lookup.of(round_)
+        rounds = (*self.warmups, *self.rounds.values())
+        return Story(rounds, tuple(self.notes), tuple(problems), tuple(self.meetings.values()))
+
+
 @_uncollected()
 def read_journal(path: Path) -> Story:
     """What the journal holds. Unreadable lines, doubled rounds and unknown schemas are told of and left out."""
-    rounds: dict[tuple[Cell, int], Round] = {}
-    warmups: list[Round] = []
-    notes: list[Note] = []
-    meetings: dict[tuple[str, int], Meeting] = {}
-    problems: list[str] = []
+    reader, problems = _Reader(), list[str]()
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
-        where = f"{path.name}, line {number}"
         try:
-            data = json.loads(line)
-            if data["schema"] != SCHEMA:
-                problems.append(f"{where}: schema {data['schema']!r} is not known here (this version reads {SCHEMA})")
-            elif data["kind"] == "note":
-                notes.append(Note(data["what"], cell_from_json(data["cell"]), data["text"]))
-            elif data["kind"] == "meeting":
-                meeting = Meeting.from_json(data)
-                meetings.setdefault((meeting.test, meeting.index), meeting)
-            elif data["kind"] == "round":
-                round_ = Round.from_json(data)
-                if round_.warmup:
-                    warmups.append(round_)
-                elif (round_.cell, round_.index) in rounds:
-                    problems.append(
-                        f"{where}: {round_.cell} round {round_.index} is there already; the first one counts"
-                    )
-                else:
-                    rounds[round_.cell, round_.index] = round_
-            else:
-                problems.append(f"{where}: kind {data['kind']!r} is not known here")
+            problem = reader.take(line)
         except UNREADABLE as error:
-            problems.append(f"{where}: not readable, left out ({type(error).__name__}: {str(error)[:80]})")
-    return Story((*warmups, *rounds.values()), tuple(notes), tuple(problems), tuple(meetings.values()))
+            problem = f"not readable, left out ({type(error).__name__}: {str(error)[:80]})"
+        if problem:
+            problems.append(f"{path.name}, line {number}: {problem}")
+    return reader.story(problems)

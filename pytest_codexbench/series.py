@@ -66,7 +66,10 @@ class Database:
         window = math.ceil(max(1.0, ended_s - begun_s))
         where = f'{{cell="{cell}",round="{index}"}}[{window}s]'
         found = {name: self.query(f"{name}{where}", ended_s) for name in NAMES}
-        return {name: [_plain(one) for one in series] for name, series in found.items() if series}
+        try:
+            return {name: [_plain(one) for one in series] for name, series in found.items() if series}
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise Unanswered(f"{where}: no series: {type(error).__name__}: {error}") from error
 
     def query(self, expression: str, at_s: float | None = None) -> Sequence[Mapping[str, Any]]:
         """The result of a query, at a Unix time or now.

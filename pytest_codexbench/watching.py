@@ -145,7 +145,11 @@ def _merged(agents: list[Agent], path: str) -> list[Metric]:
 
     found: dict[str, Metric] = {}
     for agent, text in zip(agents, each(agents, ask), strict=True) if agents else ():
-        for family in text_string_to_metric_families(text):
+        try:
+            told = list(text_string_to_metric_families(text))
+        except ValueError:  # a program's own, in another form: nothing of it is passed on
+            continue
+        for family in told:
             kept = found.setdefault(family.name, family)
             of = {"cluster": agent.cluster, "node": agent.node}
             samples = [sample._replace(labels={**sample.labels, **of}) for sample in family.samples]

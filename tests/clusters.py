@@ -25,8 +25,10 @@ TESTS = Path(__file__).parent
 KUBE = TESTS / "cluster" / "kube"
 OURS = dict(os.environ)
 """The environment of whoever runs the tests: pytester has a home of its own, where no cluster was ever built."""
-NAMES = ("agent", "runner", "kubo", "double")
+NAMES = ("agent", "runner", "kubo", "double", "gowaku", "victoria")
 """Images that the tests use."""
+VICTORIA = "/usr/local/bin/victoria-metrics"
+"""Where the image of that name has its program."""
 GIVEN = "CODEXBENCH_TEST_IMAGES"
 """For a cluster of one's own: what they are called there, as ``agent=...,runner=...``."""
 

@@ -316,3 +316,40 @@ def test_an_answer_that_is_none_is_told_as_such(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(Database, "_get", lambda self, path, answer=answer: answer)
         with pytest.raises(Unanswered):
             Database("http://127.0.0.1").query("1")
+
+
+def test_a_round_is_written_before_any_database_is_asked(bench: Bench) -> None:
+    """Killed while a database hangs, the run has lost nothing."""
+    bench.pytester.makeconftest(
+        """
+        import os, signal
+        import pytest
+        from pytest_codexbench.series import Database
+
+        @pytest.fixture(autouse=True)
+        def hangs(monkeypatch):
+            monkeypatch.setattr(Database, "check", lambda self: None)
+            monkeypatch.setattr(Database, "query", lambda self, *_: os.kill(os.getpid(), signal.SIGKILL))
+        """
+    )
+    folder = bench.pytester.mkdir("database")
+    if PROMETHEUS is None:
+        pytest.skip("no prometheus on PATH")
+    with database("prometheus", folder, free_port()) as url:
+        bench.run(f"--cb-metrics-url={url}")
+
+    assert 1 == sum(1 for _ in bench.story().measured())
+
+
+@pytest.mark.parametrize("result", [[{}], [{"metric": {}, "values": [["a", "b"]]}], [{"metric": 1, "values": []}], [1]])
+def test_a_series_that_is_none_is_told_as_such(monkeypatch: pytest.MonkeyPatch, result: list[object]) -> None:
+    """Whatever is in a database's answer, a round is not lost by it."""
+    answer = json.dumps({"status": "success", "data": {"result": result}}).encode()
+    monkeypatch.setattr(Database, "_get", lambda self, path: answer)
+    found: object = None
+    try:
+        found = Database("http://127.0.0.1").of_round("c", 0, 1.0, 2.0)
+    except Unanswered:
+        return
+
+    assert {} == found

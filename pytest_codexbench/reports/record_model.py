@@ -120,9 +120,17 @@ class Round(Part):
     transfers: list[Transfer]
     nodes: dict[str, Counters] = Field(description="by name")
     environment: Environment
-    series: dict[str, list[Series]] | None = Field(
-        default=None, description="by metric: what the database that was asked had of the round"
-    )
+
+
+class Lookup(Part):
+    """What a database of metrics had of a round."""
+
+    kind: Literal["series"]
+    schema_: Literal[1] = Field(alias="schema")
+    cell: str = Field(description="the id of the round's cell")
+    index: int = Field(ge=0)
+    series: dict[str, list[Series]] = Field(description="by metric")
+    trouble: str | None = Field(description="why there is nothing")
 
 
 class Delivery(Part):
@@ -162,5 +170,5 @@ class Note(Part):
     text: str = Field(description="the reason, and the way out")
 
 
-class Line(RootModel[Annotated[Round | Note | Meeting, Field(discriminator="kind")]]):
+class Line(RootModel[Annotated[Round | Note | Meeting | Lookup, Field(discriminator="kind")]]):
     """A line of ``records.jsonl``."""

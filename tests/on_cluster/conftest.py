@@ -12,7 +12,7 @@ from pathlib import Path
 
 import codex_double
 import pytest
-from clusters import GIVEN, KUBE, NAMES, OURS, TESTS, Images, Kube, Machine, Swarms
+from clusters import GIVEN, KUBE, NAMES, OURS, TESTS, VICTORIA, Images, Kube, Machine, Swarms
 
 USER = "10001:10001"
 PACKAGES = "/usr/local/lib/python3.11/dist-packages"
@@ -24,7 +24,7 @@ if "CODEXBENCH_CLUSTER" not in os.environ:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
-    """Images of the agent, of the runner, of Kubo and of the double: those that are given, else made here."""
+    """Images of the agent, the runner, other programs and the double: those that are given, else made here."""
     if "KUBECONFIG" in OURS:
         return Images(dict(part.split("=", 1) for part in os.environ.get(GIVEN, "").split(",") if part))
     folder = tmp_path_factory.mktemp("images")
@@ -36,6 +36,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
         made["runner"] = ["--pip", f"{wheel}[kubernetes]", "--layer", layer, "--env", "HOME=/tmp"]
     if kubo := shutil.which("ipfs"):
         made["kubo"] = ["--layer", f"{Path(kubo).resolve()}:/usr/local/bin/ipfs"]
+    for name, program, place in (("gowaku", "waku", "/usr/bin/waku"), ("victoria", "victoria-metrics", VICTORIA)):
+        if found := shutil.which(program):
+            made[name] = ["--layer", f"{Path(found).resolve()}:{place}"]
     made["double"] = _double(folder / "double")
     names = {name: f"localhost/codexbench-{name}:test" for name in NAMES if name in made}
     files = [folder / f"{name}.tar" for name in names]

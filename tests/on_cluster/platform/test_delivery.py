@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from clusters import TESTS, split
+from clusters import TESTS, VICTORIA, split
 from platforms import DEPLOY, Platform, Repository, until
 
 CHARTS = TESTS.parent / "charts"
@@ -68,12 +68,6 @@ def gone(platform: Platform, *kinds: str, namespace: str) -> bool:
 def drop(platform: Platform, kind: str, name: str) -> None:
     """Delete an Application, or a set of them, and wait for that."""
     platform.kube.kubectl("-n", "argocd", "delete", kind, name, "--timeout=180s")
-
-
-def with_images(platform: Platform, values: dict[str, Any]) -> dict[str, Any]:
-    """Values with the images of these tests."""
-    images = platform.kube.images
-    return {**values, "image": split(images["runner"]), "agent": {"image": split(images["agent"])}}
 
 
 def test_clusters_follow_the_files_in_git(platform: Platform, tmp_path: Path) -> None:
@@ -215,3 +209,70 @@ def from_deploy(name: str, repository: Repository) -> dict[str, Any]:
     )
     found: dict[str, Any] = yaml.safe_load(text)
     return found
+
+
+def peers(platform: Platform, pod: str) -> int:
+    """How many others a Waku node is connected to, as it tells itself."""
+    ask = "import json, os, urllib.request as u; print(len(json.load(u.urlopen(f'http://{os.environ[\"POD_IP\"]}:8645/admin/v1/peers'))))"
+    return int(platform.kube.kubectl("-n", "codexbench-waku", "exec", pod, "-c", "agent", "--", "python3", "-c", ask))
+
+
+def test_a_simulation_of_another_network_follows_its_repository(platform: Platform) -> None:
+    """A mesh of go-waku out of a Git repository with a chart in it: it grows by a commit, and goes with its deletion."""
+    repository = Repository(platform, "simulation")
+    images = {"image": split(platform.kube.images["gowaku"]), "agent": {"image": split(platform.kube.images["agent"])}}
+    values = yaml.safe_load((DEPLOY / "argocd" / "waku-values.yaml").read_text()) | images
+    path = "deploy/argocd/waku-values.yaml"
+    repository.commit({"charts": CHARTS, path: yaml.safe_dump(values)})
+    applied(platform, from_deploy("waku", repository))
+    try:
+        until_state(platform, "codexbench-waku", ("Synced", "Healthy"))
+        until("a mesh of four", lambda: 3 == peers(platform, "mesh-0"), 120)
+        repository.commit({path: yaml.safe_dump(values | {"nodes": 6})})
+        until("six nodes", lambda: 6 == replicas(platform, "codexbench-waku", "mesh"), 180)
+        until("a mesh of six", lambda: 5 == peers(platform, "mesh-5"), 120)
+    finally:
+        drop(platform, "application", "codexbench-waku")
+
+    assert gone(platform, "statefulset", "service", "secret", namespace="codexbench-waku")
+
+
+def test_the_harness_is_synced_and_measures(platform: Platform) -> None:
+    """What watches and the runner come up out of Git; the runner's smoke is part of the sync, and its swarms are gone."""
+    repository = Repository(platform, "harness")
+    repository.commit({"charts": CHARTS})
+    images = platform.kube.images
+    found = from_deploy("harness", repository)
+    watch, bench = found["spec"]["sources"]
+    watch["helm"]["valuesObject"] = {
+        "database": {"kind": "victoriametrics", "image": split(images["victoria"]), "command": [VICTORIA]},
+        "alerts": {"enabled": False},
+        "grafana": {"enabled": False},
+    }
+    bench["helm"]["valuesObject"] |= {
+        "matrix": "mine",
+        "matrixFile": 'shapes = [[2, 1]]\nsizes = ["1MB"]\nrounds = 1\n[systems.http]\n',
+        "swarms": {"placement": "pack"},
+        "results": {"kind": "emptyDir", "keepMinutes": 0},
+        "image": split(images["runner"]),
+        "agent": {"image": split(images["agent"])},
+    }
+    applied(platform, found)
+    try:
+        until_state(platform, "codexbench-harness", ("Synced", "Healthy"), 300)
+        until("the run", lambda: "Succeeded" == operation(platform, "codexbench-harness"), 300)
+        database = platform.look("codexbench-harness", "deployment", "watch")["status"]["readyReplicas"]
+        log = platform.kube.kubectl("-n", "codexbench-harness", "logs", "job/bench-1", "-c", "run")
+    finally:
+        drop(platform, "application", "codexbench-harness")
+
+    assert 1 == database
+    assert "2 passed" in log
+    assert gone(platform, "deployment", "service", namespace="codexbench-harness")
+
+
+def operation(platform: Platform, name: str) -> str:
+    """What became of an Application's last sync, hooks and all."""
+    status = platform.look("argocd", "application", name).get("status", {})
+    phase: str = status.get("operationState", {}).get("phase", "")
+    return phase
