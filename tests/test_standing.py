@@ -131,7 +131,9 @@ def test_what_is_deployed_goes_with_its_application() -> None:
     """Every Application, also those that a set makes, deletes what it deployed, and makes its own namespace."""
     sets = [*documents(SMOKE / SET)]
     found = [each for path in sorted((DEPLOY / "argocd").glob("*.yaml")) for each in documents(path)]
-    templates = [each["spec"]["template"] for each in sets] + [each for each in found if each["kind"] == "Application"]
+    templates = [each["spec"]["template"] for each in sets] + [
+        each for each in found if each.get("kind") == "Application"
+    ]
 
     assert len(templates) >= 3
     for each in templates:

@@ -218,7 +218,7 @@ def peers(platform: Platform, pod: str) -> int:
 
 
 def test_a_simulation_of_another_network_follows_its_repository(platform: Platform) -> None:
-    """A mesh of go-waku out of a Git repository with a chart in it: it grows by a commit, and goes with its deletion."""
+    """A mesh of go-waku out of a repository with a chart in it grows by a commit, and goes with its Application."""
     repository = Repository(platform, "simulation")
     images = {"image": split(platform.kube.images["gowaku"]), "agent": {"image": split(platform.kube.images["agent"])}}
     values = yaml.safe_load((DEPLOY / "argocd" / "waku-values.yaml").read_text()) | images
@@ -238,7 +238,7 @@ def test_a_simulation_of_another_network_follows_its_repository(platform: Platfo
 
 
 def test_the_harness_is_synced_and_measures(platform: Platform) -> None:
-    """What watches and the runner come up out of Git; the runner's smoke is part of the sync, and its swarms are gone."""
+    """What watches and the runner come up out of Git, and the run is part of the sync."""
     repository = Repository(platform, "harness")
     repository.commit({"charts": CHARTS})
     images = platform.kube.images
