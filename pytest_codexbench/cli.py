@@ -54,7 +54,15 @@ def command_line() -> argparse.ArgumentParser:
     clean.add_argument(
         "--all", action="store_true", help="of a cluster, also what runs have that are at it, or kept on purpose"
     )
+    _issue_commands(commands)
     return parser
+
+
+def _issue_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from pytest_codexbench.issues.commands import add_commands
+
+    what = "a run that an issue on GitHub asks for: from its form to its report"
+    add_commands(commands.add_parser("issue", help=what, description=what))
 
 
 def _command(
