@@ -30,6 +30,7 @@ from pytest_codexbench.issues.state import (
 )
 from pytest_codexbench.matrix import rate_text, size_text
 from pytest_codexbench.records import Story
+from pytest_codexbench.reports.wording import count
 
 # GitHub refuses a comment of more than 65536 letters; a table of 60 cells needs a sixth of that.
 MOST_LETTERS = 60_000
@@ -117,7 +118,7 @@ def _plan(request: Request) -> Iterator[str]:
     matrix, cost = request.matrix, request.cost()
     cells = [len([cell for cell in request.cells if cell.kind == kind]) for kind in KINDS]
     shapes = ", ".join(f"{nodes} with {seeders}" for nodes, seeders in matrix.pairs)
-    dropped = f" ({matrix.dropped} pairs leave nobody to download)" if matrix.dropped else ""
+    dropped = f"; {count(matrix.dropped, 'pair')} without a leecher left out" if matrix.dropped else ""
     rows = {
         "systems": ", ".join(f"`{variant.name}`" for variant in matrix.variants),
         "nodes, with seeders among them": shapes + dropped,
