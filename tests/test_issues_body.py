@@ -59,7 +59,7 @@ def assert_harmless(comment: str) -> None:
 # --- good ones ---
 
 
-@pytest.mark.parametrize("body", sorted(GOLDEN.glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("body", sorted(GOLDEN.glob("*.body")), ids=lambda path: path.stem)
 def test_a_form_that_was_filled_in_is_read(body: Path) -> None:
     """As matrix file and comment that were looked at; CODEXBENCH_WRITE_GOLDEN=1 writes them anew."""
     text = body.read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def test_a_form_that_was_filled_in_is_read(body: Path) -> None:
     assert MATRIX_FILE.match(found)
 
 
-@pytest.mark.parametrize("body", sorted(GOLDEN.glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("body", sorted(GOLDEN.glob("*.body")), ids=lambda path: path.stem)
 def test_the_matrix_file_is_the_matrix(body: Path, tmp_path: Path) -> None:
     """What pytest will read from it is what was planned."""
     request = read(body.read_text(encoding="utf-8"), 12)

@@ -239,6 +239,21 @@ def test_closing_takes_the_approval_back(workflow: Workflow) -> None:
     assert workflow.event(workflow.hub.label(1, APPROVE, "mona"))
 
 
+def test_the_plan_stays_as_it_was_when_the_results_come(workflow: Workflow) -> None:
+    """To the letter, pairs that were left out included; an edit after that keeps the results below its own plan."""
+    approved(workflow, filled(Nodes="2, 4", Seeders="1, 2"))
+    plan = workflow.comment[workflow.comment.index("| plan") : workflow.comment.index("<sub>")]
+
+    workflow.result("failed")
+
+    assert "left out" in plan
+    assert plan in workflow.comment
+    told = workflow.comment[workflow.comment.index(RESULTS) :]
+    assert not workflow.event(workflow.hub.edit(1, filled(Nodes="8")))
+    assert "waits for approval" in workflow.comment
+    assert workflow.comment.endswith(told)
+
+
 def test_a_run_without_results(workflow: Workflow) -> None:
     """A machine that broke down: the comment says so, and it can be asked for again."""
     approved(workflow)

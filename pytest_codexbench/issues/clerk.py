@@ -251,7 +251,9 @@ def conclude(desk: Desk, order: Order, how: str, results: Path | None, report: s
             break
         # an event that was handled at the same time may have written over it
         state = finish(found.state, order.approval, how, found.now)
-        _write(desk, found, state, order.request if state.sha == order.request.sha else found.told, text)
+        same = found.now.sha == state.sha and isinstance(found.told, Request)
+        told = found.told if same or state.sha != order.request.sha else order.request
+        _write(desk, found, state, told, text)
         if state.stage != APPROVED:
             if found.now.labelled:
                 desk.hub.unlabel(number, APPROVE)
