@@ -245,6 +245,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
         def _do(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             data = json.loads(self.rfile.read(length)) if length else None
+            told: Any
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 status, told, headers = 401, {"message": "Bad credentials"}, dict[str, str]()
             else:

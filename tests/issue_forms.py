@@ -65,6 +65,8 @@ HOSTILE_VALUES = (
     "http\u2028http",
     "http\x0bhttp",
     "http\x85http",
+    "1MB\x0b",
+    "10mbit\x0c",
     "ｈｔｔｐ",  # noqa: RUF001 - full width is the attack
     "һttp",  # noqa: RUF001 - a Cyrillic letter is the attack
     "ht\u200btp",
