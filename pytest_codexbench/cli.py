@@ -61,6 +61,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     _emit_options(_group(commands, "emit", "write what other tools are to do, from a matrix"))
     _step_options(commands)
+    _issue_commands(commands)
     return parser
 
 
@@ -70,6 +71,13 @@ def _group(
     """A command that has commands of its own."""
     parser = commands.add_parser(name, help=what, description=what)
     return parser.add_subparsers(required=True, metavar="WHAT")
+
+
+def _issue_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from pytest_codexbench.issues.commands import add_commands
+
+    what = "a run that an issue on GitHub asks for: from its form to its report"
+    add_commands(commands.add_parser("issue", help=what, description=what))
 
 
 def _command(
