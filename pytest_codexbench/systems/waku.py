@@ -37,7 +37,7 @@ CLUSTER = 2
 """Of all nodes: no public network has this one."""
 CONTENT = "/codexbench/1/test/proto"
 RELAY = "/vac/waku/relay/2.0.0"
-# The same for both: a message between their own limits would be taken by one and dropped by the other.
+# nwaku's own, and not go-waku's: a message between the two would be taken by one and dropped by the other.
 LARGEST = "150KiB"
 JOIN_S = 30.0
 SETTINGS = ("bin", "image", "shard")
@@ -297,7 +297,6 @@ class NwakuNode(WakuNode):
             "--ip-colocation-limit=0",
             "--discv5-discovery=false",
             "--rendezvous=false",
-            f"--max-msg-size={LARGEST}",
         ]
 
     def meeting(self, reach: str) -> object:

@@ -31,7 +31,7 @@ command:
 args:
   - {{ .Values.program | default ($nim | ternary "/usr/bin/wakunode" "/usr/bin/waku") | quote }}
   {{- if $nim }}
-  - --listen-address=0.0.0.0
+  - --listen-address=$(POD_IP)
   - --nat=extip:$(POD_IP)
   - --tcp-port=60000
   - --cluster-id=2
@@ -46,6 +46,8 @@ args:
   - --cluster-id=2
   - --pubsub-topic=/waku/2/rs/2/{{ $shard }}
   - --log-encoding=nocolor
+  # nwaku's own: a message between two limits would be taken by one and dropped by the other
+  - --max-msg-size=150KiB
   {{- end }}
   - --rest=true
   - --rest-address=$(POD_IP)
@@ -56,7 +58,6 @@ args:
   - --metrics-server-port=8008
   # by default it takes five peers of one address
   - --ip-colocation-limit=0
-  - --max-msg-size=150KiB
 env:
   {{- include "node.token" . | nindent 2 }}
 ports:
