@@ -25,6 +25,7 @@ from pytest_codexbench.matrixfile import read_matrix
 from pytest_codexbench.plan import parse_time
 from pytest_codexbench.programs import checked_program
 from pytest_codexbench.series import Database
+from pytest_codexbench.systems import find, passes_messages
 
 N = TypeVar("N", int, float, str)
 
@@ -118,6 +119,7 @@ class Options:
     metrics_port: int | None = None
     metrics_url: str | None = None
     programs: Mapping[str, str] = field(default_factory=dict)
+    messengers: tuple[Variant, ...] = ()
 
     def variant(self, name: str) -> Variant:
         """A variant by its name: one of the matrix, or built in, or plainly of the system of that name.
@@ -125,7 +127,7 @@ class Options:
         Raises:
             WrongInput: if there is no such system.
         """
-        own = {variant.name: variant for variant in self.matrix.variants}
+        own = {variant.name: variant for variant in (*self.matrix.variants, *self.messengers)}
         (found,) = with_programs([variant_named(name, {**BUILT_IN, **own})], self.programs.get)
         return found
 
@@ -177,6 +179,7 @@ def read_options(asked: Asked) -> Options:
     if names := value("systems"):
         chosen = chosen.with_variants(_variants(names, known))
     chosen = chosen.with_variants(tuple(with_programs(chosen.variants, value)))
+    chosen, messengers = _apart(chosen)
     if link := value("link"):
         chosen = chosen.with_links((_checked("link", link, parse_rate),))
     if rounds := value("rounds"):
@@ -215,6 +218,7 @@ def read_options(asked: Asked) -> Options:
         keep_clusters=keep,
         metrics_port=_port(port) if (port := value("metrics-port")) else None,
         metrics_url=Database(url).url if (url := value("metrics-url")) else None,
+        messengers=messengers,
         programs={f"{name}-bin": path for name in BINS if (path := value(f"{name}-bin"))},
     )
 
@@ -263,6 +267,23 @@ def _variants(names: str, known: Mapping[str, Variant]) -> tuple[Variant, ...]:
         return tuple(variant_named(word, known) for word in words)
     except WrongInput as error:
         raise WrongInput(f"--cb-systems={names}: {error}") from error
+
+
+def _apart(chosen: Matrix) -> tuple[Matrix, tuple[Variant, ...]]:
+    """The matrix of those variants that store files; those that pass messages, which a file may define for tests.
+
+    Raises:
+        WrongInput: if none is left, or a system is not known.
+    """
+    messengers = tuple(variant for variant in chosen.variants if passes_messages(find(variant.system)))
+    if not messengers:
+        return chosen, ()
+    others = tuple(variant for variant in chosen.variants if variant not in messengers)
+    if not others:
+        raise WrongInput(
+            f"system {messengers[0].name}: it passes messages, and stores no file; tests with `deployments` use it"
+        )
+    return chosen.with_variants(others), messengers
 
 
 def with_programs(variants: Iterable[Variant], asked: Asked) -> Iterator[Variant]:

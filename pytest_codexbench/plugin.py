@@ -187,13 +187,9 @@ class Bench:
 
     def _check_systems(self) -> None:
         from pytest_codexbench.errors import WrongInput
-        from pytest_codexbench.systems import find, passes_messages
+        from pytest_codexbench.systems import find
 
-        for variant in self.options.matrix.variants:
-            if passes_messages(find(variant.system)):
-                raise WrongInput(
-                    f"system {variant.name}: it passes messages, and stores no file; tests with `deployments` use it"
-                )
+        for variant in (*self.options.matrix.variants, *self.options.messengers):
             if wrong := find(variant.system).wrong(variant):
                 raise WrongInput(f"system {variant.name}: {wrong}")
         if self.worker is None and self.config.getoption("dist", "no") not in ("no", "load"):

@@ -49,7 +49,7 @@ def checked_program(text: str) -> str:
         WrongInput: if it is none.
     """
     path = Path(text).absolute()
-    if not (os.access(path, os.F_OK) and path.is_file()):
+    if "\0" in text or not (os.access(path, os.F_OK) and path.is_file()):
         raise WrongInput("no such file")
     if not os.access(path, os.X_OK):
         raise WrongInput("not an executable program")
