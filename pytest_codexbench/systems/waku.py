@@ -151,6 +151,19 @@ class WakuNode:
         """The program's own, for a node with that key at those ports."""
         raise NotImplementedError
 
+    def _served(self, rest: int, metrics: int) -> list[str]:
+        """What both have alike: where they answer, and that all peers of one address are taken, and not just five."""
+        return [
+            "--rest=true",
+            f"--rest-address={self.place.address}",
+            f"--rest-port={rest}",
+            "--rest-admin=true",
+            "--metrics-server=true",
+            f"--metrics-server-address={self.place.address}",
+            f"--metrics-server-port={metrics}",
+            "--ip-colocation-limit=0",
+        ]
+
     def ready(self) -> Contact | None:
         """Ready when it tells who it is, and has subscribed to its shard."""
         try:
@@ -286,15 +299,7 @@ class NwakuNode(WakuNode):
             "--num-shards-in-network=0",
             f"--shard={self.shard}",
             "--relay=true",
-            "--rest=true",
-            f"--rest-address={address}",
-            f"--rest-port={rest}",
-            "--rest-admin=true",
-            "--metrics-server=true",
-            f"--metrics-server-address={address}",
-            f"--metrics-server-port={metrics}",
-            # by default it takes five peers of one address
-            "--ip-colocation-limit=0",
+            *self._served(rest, metrics),
             "--discv5-discovery=false",
             "--rendezvous=false",
         ]
@@ -322,14 +327,7 @@ class GowakuNode(WakuNode):
             f"--tcp-port={tcp}",
             f"--cluster-id={CLUSTER}",
             f"--pubsub-topic={topic(self.shard)}",
-            "--rest=true",
-            f"--rest-address={address}",
-            f"--rest-port={rest}",
-            "--rest-admin=true",
-            "--metrics-server=true",
-            f"--metrics-server-address={address}",
-            f"--metrics-server-port={metrics}",
-            "--ip-colocation-limit=0",
+            *self._served(rest, metrics),
             "--log-encoding=nocolor",
             f"--max-msg-size={LARGEST}",
         ]
