@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from pytest_codexbench.agent.client import Download, Heard, Node
+from pytest_codexbench.disturbances import UNDISTURBED, named
+from pytest_codexbench.disturbing import Disturbing
 from pytest_codexbench.errors import AgentError, BadTransfer, BenchError
 from pytest_codexbench.matrix import Cell, rate_text
 from pytest_codexbench.plan import Draw
-from pytest_codexbench.records import CORRUPT, FAILED, OK, Counters, Environment, Round, Transfer
+from pytest_codexbench.records import CORRUPT, FAILED, OK, Counters, Environment, Happened, Round, Transfer
 from pytest_codexbench.rpc import Message
 from pytest_codexbench.systems import Handle
 from pytest_codexbench.timeline import Sample, Watch
@@ -53,6 +55,20 @@ def disseminate(cell: Cell, draw: Draw, setting: Setting) -> Round:
 def upload(cell: Cell, draw: Draw, setting: Setting) -> Round:
     """Publish one file at the drawn node; then, outside the clock, the other node fetches it as the proof."""
     return _Course(cell, draw, setting).run(_fetch_as_proof)
+
+
+def rest(cell: Cell, draw: Draw, setting: Setting) -> Round:
+    """The same, and then what each node holds once the file is deleted."""
+    round_ = disseminate(cell, draw, setting)
+    held = each(setting.nodes, _rest)
+    return replace(round_, rest=dict(zip((node.name for node in setting.nodes), held, strict=True)))
+
+
+def _rest(node: Node) -> Counters:
+    try:
+        return node.rest()
+    except BenchError:
+        return Counters()
 
 
 def probe(nodes: Sequence[Node], hosts: Sequence[str] = (), limit: int | None = None) -> Mapping[str, float | None]:
@@ -128,6 +144,11 @@ class _Course:
         self.flags: list[str] = []
         self.left_on: list[str] = []
         self.cold_cache = False
+        self.disturbing: Disturbing | None = None
+        if cell.disturbance not in ("", UNDISTURBED):
+            what = named(cell.disturbance)
+            self.disturbing = Disturbing(what, cell, setting.nodes, self.seeders, self.leechers)
+        self.happened: Happened | None = None
 
     def run(self, fetch: Callable[[_Course], None]) -> Round:
         started_at, begun = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
@@ -138,6 +159,11 @@ class _Course:
             fetch(self)
         except BenchError as failure:
             error = str(failure)
+        finally:
+            if self.disturbing is not None:
+                self.disturbing.put_right()
+        if self.disturbing is not None and self.disturbing.trouble is not None:
+            error = error or str(self.disturbing.trouble)
         self._forget()
         self.seconds["round_s"] = time.perf_counter() - begun
         return Round(
@@ -161,6 +187,7 @@ class _Course:
             relays=self.setting.relays,
             copies=self.setting.copies,
             error=error,
+            happened=self.happened,
         )
 
     def _make(self) -> None:
@@ -200,11 +227,17 @@ class _Course:
         if not self.cold_cache:
             self.flags.append("page cache not dropped")
 
+    def upset(self) -> None:
+        """What is to hold nodes back from before the start does so."""
+        if self.disturbing is not None and self.handle is not None:
+            self.disturbing.prepare(self.name, self.handle, self.setting.deadline_s)
+
     def fetch(self, leechers: Sequence[Node]) -> list[Download]:
         """All leechers at the same moment, each to its end."""
         if self.handle is None:
             raise BadTransfer("nothing was published")
-        start, moments = threading.Barrier(len(leechers)), _Moments()
+        disturbing = self.disturbing
+        start, moments = threading.Barrier(len(leechers) - bool(disturbing and disturbing.late)), _Moments()
         sources = [node.contact for node in self.seeders]
         handle, size, deadline_s = self.handle, self.cell.size, self.setting.deadline_s
 
@@ -213,9 +246,12 @@ class _Course:
             seen: list[Message] = []
 
             def heard(name: str, line: Message) -> None:
-                moments.answered(line)
+                if disturbing is None or node is not disturbing.late:
+                    moments.answered(line)
                 if "t_s" in line or "view" in line:
                     seen.append(line)
+                if disturbing is not None:
+                    disturbing.heard(name, line)
                 self.setting.heard(name, line)
 
             waited = False
@@ -231,18 +267,30 @@ class _Course:
                 moments.sent()
 
             try:
-                return node.download(handle, size, sources, position, deadline_s, heard, ready)
+                if disturbing is not None and node is disturbing.late:
+                    if not disturbing.joins(node):
+                        raise AgentError("its moment to join never came")
+                    return node.download(handle, size, sources, position, deadline_s, heard)
+                download = node.download(handle, size, sources, position, deadline_s, heard, ready)
+                if disturbing is not None and disturbing.again(node, download):
+                    return node.download(handle, size, sources, position, deadline_s, heard, again=True)
+                return download
             except AgentError as error:
-                if not waited:  # the others are not to wait for it
+                if not waited and not (disturbing and node is disturbing.late):  # the others are not to wait for it
                     with suppress(threading.BrokenBarrierError):
                         start.wait(START_S)
                 return Download(_lost(node, size, seen, error))
 
+        if disturbing is not None:
+            disturbing.begin()
         try:
             downloads = each(list(enumerate(leechers)), one)
         except BaseException:
             start.abort()  # some may wait for others that a Ctrl-C kept from starting
             raise
+        if disturbing is not None:
+            disturbing.settle()
+            self.happened = disturbing.told(downloads)
         self.seconds["start_skew_s"] = moments.skew_s()
         return downloads
 
@@ -285,6 +333,7 @@ class _Course:
 
 def _fetch_everywhere(course: _Course) -> None:
     course.cool()
+    course.upset()
     with course.counted():
         downloads = course.fetch(course.leechers)
     course.transfers += course.check(course.leechers, downloads)

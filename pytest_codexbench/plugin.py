@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_codexbench.records import Round
     from pytest_codexbench.run import Run
 
-KINDS = ("download", "upload")
+NO_CELL = pytest.param(None, id="none")
 RUN_INPUT = "codexbench_run"
 RUN_PROPERTY = "experiment"
 # How long workers may take for their ends: a swarm on Kubernetes is gone in three minutes, or never.
@@ -51,9 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers; with a matrix, check what was asked for, before anything starts."""
     config.addinivalue_line(
-        "markers", 'cell(system, nodes, seeders, size, link, kind): put on every cell\'s test, for -m "cell(seeders=1)"'
+        "markers",
+        'cell(system, nodes, seeders, size, link, kind, disturbance): put on every cell\'s test, for -m "cell(seeders=1)"',
     )
-    config.addinivalue_line("markers", "experiment(kind): the test takes cells of that kind: download or upload")
+    config.addinivalue_line(
+        "markers", "experiment(kind): the test takes cells of that kind: download, upload, reliability or stability"
+    )
     if _asked(config, "matrix") is not None:
         bench = Bench(config)
         config.pluginmanager.register(bench, "codexbench-bench")
@@ -96,10 +99,12 @@ def _kind(item: pytest.Item) -> str | None:
     if mark is None or "cell" not in getattr(item, "fixturenames", ()):
         return None
     given = [*mark.args, *mark.kwargs.values()]
-    if len(given) > 1 or set(mark.kwargs) - {"kind"} or (given and given[0] not in KINDS):
+    from pytest_codexbench.matrix import EXPERIMENTS
+
+    if len(given) > 1 or set(mark.kwargs) - {"kind"} or (given and given[0] not in EXPERIMENTS):
         text = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
         raise pytest.Collector.CollectError(
-            f"{item.nodeid}: experiment({text}) is not known; there are {', '.join(map(repr, KINDS))}"
+            f"{item.nodeid}: experiment({text}) is not known; there are {', '.join(map(repr, EXPERIMENTS))}"
         )
     return str(given[0]) if given else "download"
 
@@ -189,7 +194,7 @@ class Bench:
         from pytest_codexbench.plan import Plan
 
         matrix = self.options.matrix
-        blocks = tuple(block for kind in KINDS for block in matrix.blocks(kind))
+        blocks = tuple(matrix.every_block())
         options = self.options
         return Plan(matrix.name, blocks, matrix.rounds, options.seed, options.backend, options.deadline_s)
 
@@ -224,7 +229,8 @@ class Bench:
             return
         cells = [cell for block in self.plan.blocks if block.kind == kind for cell in block.cells]
         self._any_cell = True
-        metafunc.parametrize("cell", [_param(cell) for cell in cells], indirect=True)
+        # of a kind that the matrix has no cells of, no item is left: see below
+        metafunc.parametrize("cell", [_param(cell) for cell in cells] or [NO_CELL], indirect=True)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Tests in the order of the plan, so that each cluster is brought up once."""
@@ -232,6 +238,7 @@ class Bench:
 
         blocks = [block for _, group in by_cluster(self.plan.blocks) for block in group]
         place = {cell: index for index, block in enumerate(blocks) for cell in block.cells}
+        items[:] = [item for item in items if _kind(item) is None or _cell_of(item) is not None]
         items.sort(key=lambda item: place[found] if (found := _cell_of(item)) else -1)
 
     @pytest.hookimpl(optionalhook=True)
@@ -423,7 +430,9 @@ class Bench:
         from pytest_codexbench.errors import CannotRun, NotReady
 
         selected = set(self._cells(item.session))
-        asked = self.plan.blocks if self.options.budget_s else (self.blocks[cell],)
+        # what is held against the undisturbed rounds is run in turn with them
+        beside = [block for block in self.plan.blocks if block.scenario == self.blocks[cell].scenario]
+        asked = self.plan.blocks if self.options.budget_s else beside
         blocks = [block for block in asked if selected & set(block.cells)]
         campaign.run([block.only(selected) for block in blocks])
         end: CannotRun | NotReady
@@ -623,6 +632,7 @@ def _param(cell: Cell) -> Any:
         size=size_text(cell.size),
         link=rate_text(cell.shape.link),
         kind=cell.kind,
+        disturbance=cell.disturbance,
     )
     return pytest.param(cell, id=str(cell), marks=mark)
 

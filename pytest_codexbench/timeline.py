@@ -216,6 +216,11 @@ class Watch:
             return True
         return False
 
+    @property
+    def received(self) -> int:
+        """Bytes received so far."""
+        return self._last_growth.received
+
     def close(self, t_ns: int) -> None:
         """The transfer was given up at ``t_ns``: a pause that lasted until then counts."""
         t_ns = max(t_ns, self._end_ns)

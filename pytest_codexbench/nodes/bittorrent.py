@@ -139,6 +139,7 @@ class Node:
             lt.tracker_reply_alert: self._on_tracker_reply,
             lt.tracker_error_alert: self._on_tracker_error,
             lt.piece_finished_alert: self._on_piece,
+            lt.torrent_checked_alert: self._on_checked,
             lt.cache_flushed_alert: self._on_flushed,
             lt.session_stats_alert: self._on_stats,
             lt.file_error_alert: self._on_error,
@@ -216,7 +217,8 @@ class Node:
         ``t_ns`` is of ``time.perf_counter_ns``. ``received`` counts payload bytes as they come in, ``available``
         verified ones, ``contiguous`` those before the first gap. There is a message whenever one of the latter two
         passes a mark of a timeline, every 50 ms if anything changed, and just before each whole second. Should the
-        consumer go away, the torrent and its file go too.
+        consumer go away, the torrent and its file go too. With ``again``, what a killed node left of the file is hashed,
+        and what of it is right counts as there.
 
         Raises:
             WrongInput: if the ticket is none, or the torrent or its file is here already.
@@ -232,7 +234,7 @@ class Node:
         if not params.trackers:
             raise WrongInput("neither the ticket nor --tracker names a tracker")
         path = folder / torrent.name()
-        if path.exists():
+        if path.exists() and not request.get("again"):
             raise WrongInput(f"{path} is there already: what it holds would count as downloaded")
         return self._fetching(params, _Download(torrent, path, start_ns))
 
@@ -398,6 +400,15 @@ class Node:
         if download is not None and download.see_piece(alert.piece_index, t_ns):
             # The last piece is verified, but its bytes may still be in memory.
             alert.handle.flush_cache()
+
+    def _on_checked(self, alert: lt.torrent_checked_alert, t_ns: int) -> None:
+        """What was on the disk already is hashed."""
+        download = self._downloading(alert)
+        if download is None:
+            return
+        for index, there in enumerate(alert.handle.status(lt.status_flags_t.query_pieces).pieces):
+            if there and download.see_piece(index, t_ns):
+                alert.handle.flush_cache()
 
     def _on_flushed(self, alert: lt.cache_flushed_alert, _: int) -> None:
         download = self._downloading(alert)

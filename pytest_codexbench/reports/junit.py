@@ -90,7 +90,7 @@ def text(summary: Summary) -> str:
 def _main(summary: Summary) -> dict[str, Interval]:
     """What is worth a property, by full name; what nobody could tell is left out."""
     found = {}
-    for metric in (*MAIN[summary.cell.kind], *RESOURCES):
+    for metric in (*MAIN[summary.cell.moves], *RESOURCES):
         if metric in summary.intervals:
             found[metric] = summary.intervals[metric]
         elif one := viewed(summary, metric):

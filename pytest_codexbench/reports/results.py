@@ -87,7 +87,7 @@ def _cell(outcome: Outcome, places: _Places) -> dict[str, Any]:
 
 def _reliability(outcome: Outcome, summary: Summary) -> dict[str, Any]:
     low, high = summary.reliability
-    kind = outcome.cell.kind
+    kind = outcome.cell.moves
     measured = [transfer for round_ in outcome.rounds for transfer in round_.transfers if transfer.kind == kind]
     wanted = outcome.cell.leechers if kind == "download" else 1
     return {

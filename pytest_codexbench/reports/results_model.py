@@ -107,7 +107,7 @@ class Cell(Part):
 
     id: str
     key: str = Field(description="hash of all in the plan that can change the result")
-    kind: str = Field(description="download or upload")
+    kind: str = Field(description="download, upload, reliability or stability")
     variant: str
     system: str
     settings: dict[str, str | int | float | bool]
@@ -117,6 +117,7 @@ class Cell(Part):
     size: int = Field(ge=1, description="bytes")
     size_text: str
     link: int | None = Field(description="bits a second of each node's link, both ways; null: no limit")
+    disturbance: str = Field("", description="what happens meanwhile; in cells of reliability alone")
     status: Literal["passed", "failed", "skipped", "error", "not run"]
     reason: str | None
     headline: str = Field(description="the metric that cells of this kind are compared by")

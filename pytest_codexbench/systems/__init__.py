@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.matrix import Shape, Variant
@@ -74,7 +74,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A fetch: what, from whom, how large, until when. Moments are of ``time.perf_counter_ns``."""
+    """A fetch: what, from whom, how large, until when. Moments are of ``time.perf_counter_ns``.
+
+    ``again``: an earlier fetch of it broke off because the node was killed; what that one left may be used.
+    """
 
     handle: Handle
     size: int
@@ -82,6 +85,7 @@ class Want:
     position: int
     start_ns: int
     deadline_ns: int
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,14 @@ class Driver(Protocol):
 
     def traffic(self) -> Traffic:
         """Its counters since it was started."""
+
+
+@runtime_checkable
+class ServesAgain(Protocol):
+    """What a driver also has if its node, killed and started again with all its data, must be told what it serves."""
+
+    def serve_again(self, file: Path, handle: Handle, deadline_s: float) -> None:
+        """Make ``file``, which was published as ``handle``, fetchable again."""
 
 
 class System(Protocol):

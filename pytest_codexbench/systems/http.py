@@ -82,6 +82,7 @@ class HttpNode:
         place = self.place
         module = (sys.executable, "-m", "pytest_codexbench.nodes.http")
         where = ("--control", place.control, "--address", place.address, "--data", str(place.data))
+        where += ("--port-file", f"{place.folder}/port")
         return Command((*module, *where), {TOKEN_VARIABLE: place.token})
 
     def ready(self) -> Contact | None:

@@ -275,7 +275,7 @@ def _wilson(summary: Summary | None) -> Content:
 
 
 def _transfers(outcome: Outcome) -> Content:
-    kind = outcome.cell.kind
+    kind = outcome.cell.moves
     wanted = (outcome.cell.leechers if kind == "download" else 1) * len(outcome.rounds)
     good = sum(each.outcome == OK and each.kind == kind for round_ in outcome.rounds for each in round_.transfers)
     return f"{good} of {wanted}"
