@@ -159,7 +159,9 @@ class Campaign:
         apart = [] if budgeted else [block for block in runnable if not self._fits(block)]
         for block in apart:
             self._run_apart(block)
-        for block, index in visits([block for block in runnable if block not in apart], self.terms.rounds, budgeted, self.terms.seed):
+        for block, index in visits(
+            [block for block in runnable if block not in apart], self.terms.rounds, budgeted, self.terms.seed
+        ):
             drawn = draw(block, index, self.terms.seed)
             for cell in map(block.cell, drawn.order):
                 if index in self._rounds.get(cell, {}):
@@ -246,7 +248,9 @@ class Campaign:
         )
         _incidents(up.cluster)  # what was before is not this round's
         round_ = RUNS[cell.kind](cell, drawn, setting)
-        round_ = _spoilt(round_, _unwanted(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s)))
+        round_ = _spoilt(
+            round_, _unwanted(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
+        )
         self._write(round_)
         seconds = of_round(round_)["t100_s" if cell.moves == "download" else "publish_s"]
         told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 DOWN_S = 8.0
 CUT_S = 5.0
 LOSS_PERCENT = 1
-CPU_SHARE = 0.1
+CPU_SHARE = 0.05
 ROOM_SHARE = 1.1
 FILES = 4
 UNDISTURBED = "undisturbed"

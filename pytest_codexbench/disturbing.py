@@ -24,11 +24,49 @@ DISK_MARGIN, DISK_LEAST = 1.02, 8_000_000
 Again = Callable[[], Handle | None]
 
 
-class Disturbing:
+class Calm:
+    """A round in which nothing happens."""
+
+    late: Node | None = None
+    trouble: BenchError | None = None
+
+    def prepare(self, name: str, handle: Handle, deadline_s: float) -> None:
+        """What is so from before the start; ``name`` and ``handle`` are the file's."""
+
+    def begin(self) -> None:
+        """The fetches begin."""
+
+    def heard(self, name: str, line: Message) -> None:
+        """One line of a running fetch."""
+
+    def first(self, node: Node, line: Message) -> bool:
+        """Whether a line is of a fetch that is to begin with the others': of no late one, and of none that goes on."""
+        return True
+
+    def joins(self, node: Node) -> bool:
+        """Wait until it is a late leecher's turn to fetch; whether it came at all."""
+        return True
+
+    def again(self, node: Node, download: Download) -> bool:
+        """Whether a fetch that broke off is to go on: its node was killed, and is there again."""
+        return False
+
+    def settle(self) -> None:
+        """What lasted to the end is read back; then everything is put right."""
+
+    def put_right(self) -> None:
+        """Nothing holds a node back any longer; of one that cannot be told so, the cluster is replaced."""
+
+    def told(self, downloads: Sequence[Download]) -> Happened | None:
+        """What happened, as it goes into the record; void if it was too late to disturb anybody."""
+        return None
+
+
+class Disturbing(Calm):
     """What happens to the swarm of one round.
 
     ``nodes`` are all of it, ``seeders`` and ``leechers`` as they were drawn: the first of each is who it happens to.
-    Progress is what leechers tell while they fetch, and all moments are of ``clock``, in the process that runs the round.
+    Progress is what leechers tell while they fetch; all moments are of ``clock``, in the process that runs the round.
     """
 
     def __init__(
@@ -42,7 +80,8 @@ class Disturbing:
     ) -> None:
         self.what, self.cell, self.nodes, self.leechers, self.clock = what, cell, nodes, leechers, clock
         self.victims = {"seeder": seeders[:1], "leecher": leechers[:1]}.get(what.victim, nodes)
-        self.trouble: BenchError | None = None
+        # the leecher that joins later than the others
+        self.late = self.victims[0] if self.what.name == "late-leecher" else None
         self._name, self._handle, self._deadline_s = "", Handle(""), 0.0
         self._lock = threading.Lock()
         self._held: dict[str, int] = {}
@@ -93,11 +132,6 @@ class Disturbing:
 
     # --- while they fetch ---------------------------------------------------------------------------------------------
 
-    @property
-    def late(self) -> Node | None:
-        """The leecher that joins later than the others."""
-        return self.victims[0] if self.what.victim == "leecher" and self.what.name == "late-leecher" else None
-
     def heard(self, name: str, line: Message) -> None:
         """One line of a running fetch."""
         now = self.clock()
@@ -118,6 +152,10 @@ class Disturbing:
         """How much of the file is there, in percent, where it counts for the moment."""
         watched = self.victims if self.what.own else [node for node in self.leechers if node is not self.late]
         return 100 * median([self._held.get(node.name, 0) for node in watched]) / self.cell.size
+
+    def first(self, node: Node, line: Message) -> bool:
+        """Whether a line is of a fetch that is to begin with the others': of no late one, and of none that goes on."""
+        return node is not self.late and not ("started" in line and node.name in self._started)
 
     def joins(self, node: Node) -> bool:
         """Wait until it is a late leecher's turn to fetch; whether it came at all."""

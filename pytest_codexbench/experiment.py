@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from pytest_codexbench.agent.client import Download, Heard, Node
+from pytest_codexbench.agent.client import Download, Heard, Node, Ready
 from pytest_codexbench.disturbances import UNDISTURBED, named
-from pytest_codexbench.disturbing import Disturbing
+from pytest_codexbench.disturbing import Calm, Disturbing
 from pytest_codexbench.errors import AgentError, BadTransfer, BenchError
 from pytest_codexbench.matrix import Cell, rate_text
 from pytest_codexbench.plan import Draw
@@ -144,10 +144,10 @@ class _Course:
         self.flags: list[str] = []
         self.left_on: list[str] = []
         self.cold_cache = False
-        self.disturbing: Disturbing | None = None
+        self.upset = Calm()
         if cell.disturbance not in ("", UNDISTURBED):
             what = named(cell.disturbance)
-            self.disturbing = Disturbing(what, cell, setting.nodes, self.seeders, self.leechers)
+            self.upset = Disturbing(what, cell, setting.nodes, self.seeders, self.leechers)
         self.happened: Happened | None = None
 
     def run(self, fetch: Callable[[_Course], None]) -> Round:
@@ -160,10 +160,9 @@ class _Course:
         except BenchError as failure:
             error = str(failure)
         finally:
-            if self.disturbing is not None:
-                self.disturbing.put_right()
-        if self.disturbing is not None and self.disturbing.trouble is not None:
-            error = error or str(self.disturbing.trouble)
+            self.upset.put_right()
+        if self.upset.trouble is not None:
+            error = error or str(self.upset.trouble)
         self._forget()
         self.seconds["round_s"] = time.perf_counter() - begun
         return Round(
@@ -227,17 +226,12 @@ class _Course:
         if not self.cold_cache:
             self.flags.append("page cache not dropped")
 
-    def upset(self) -> None:
-        """What is to hold nodes back from before the start does so."""
-        if self.disturbing is not None and self.handle is not None:
-            self.disturbing.prepare(self.name, self.handle, self.setting.deadline_s)
-
     def fetch(self, leechers: Sequence[Node]) -> list[Download]:
         """All leechers at the same moment, each to its end."""
         if self.handle is None:
             raise BadTransfer("nothing was published")
-        disturbing = self.disturbing
-        start, moments = threading.Barrier(len(leechers) - bool(disturbing and disturbing.late)), _Moments()
+        upset = self.upset
+        moments = _Moments(sum(node is not upset.late for node in leechers))
         sources = [node.contact for node in self.seeders]
         handle, size, deadline_s = self.handle, self.cell.size, self.setting.deadline_s
 
@@ -246,51 +240,31 @@ class _Course:
             seen: list[Message] = []
 
             def heard(name: str, line: Message) -> None:
-                if disturbing is None or node is not disturbing.late:
+                if upset.first(node, line):
                     moments.answered(line)
                 if "t_s" in line or "view" in line:
                     seen.append(line)
-                if disturbing is not None:
-                    disturbing.heard(name, line)
+                upset.heard(name, line)
                 self.setting.heard(name, line)
 
-            waited = False
-
-            def ready() -> None:
-                """Wait until all agents wait for no more than the word to begin."""
-                nonlocal waited
-                waited = True
-                try:
-                    start.wait(START_S)
-                except threading.BrokenBarrierError:
-                    raise AgentError("the fetches were given up before they all had started") from None
-                moments.sent()
+            def ask(begin: Ready | None, again: bool) -> Download:
+                return node.download(handle, size, sources, position, deadline_s, heard, begin, again)
 
             try:
-                if disturbing is not None and node is disturbing.late:
-                    if not disturbing.joins(node):
-                        raise AgentError("its moment to join never came")
-                    return node.download(handle, size, sources, position, deadline_s, heard)
-                download = node.download(handle, size, sources, position, deadline_s, heard, ready)
-                if disturbing is not None and disturbing.again(node, download):
-                    return node.download(handle, size, sources, position, deadline_s, heard, again=True)
-                return download
+                return _with_what_happens(node, upset, lambda: moments.together(node.name), ask)
             except AgentError as error:
-                if not waited and not (disturbing and node is disturbing.late):  # the others are not to wait for it
-                    with suppress(threading.BrokenBarrierError):
-                        start.wait(START_S)
+                if node is not upset.late:
+                    moments.without(node.name)
                 return Download(_lost(node, size, seen, error))
 
-        if disturbing is not None:
-            disturbing.begin()
+        upset.begin()
         try:
             downloads = each(list(enumerate(leechers)), one)
         except BaseException:
-            start.abort()  # some may wait for others that a Ctrl-C kept from starting
+            moments.abort()  # some may wait for others that a Ctrl-C kept from starting
             raise
-        if disturbing is not None:
-            disturbing.settle()
-            self.happened = disturbing.told(downloads)
+        upset.settle()
+        self.happened = upset.told(downloads)
         self.seconds["start_skew_s"] = moments.skew_s()
         return downloads
 
@@ -333,7 +307,8 @@ class _Course:
 
 def _fetch_everywhere(course: _Course) -> None:
     course.cool()
-    course.upset()
+    if course.handle is not None:
+        course.upset.prepare(course.name, course.handle, course.setting.deadline_s)
     with course.counted():
         downloads = course.fetch(course.leechers)
     course.transfers += course.check(course.leechers, downloads)
@@ -347,6 +322,16 @@ def _fetch_as_proof(course: _Course) -> None:
     downloads = course.fetch(course.leechers[:1])
     proofs = course.check(course.leechers[:1], downloads)
     course.transfers += [replace(proof, kind="proof") for proof in proofs]
+
+
+def _with_what_happens(
+    node: Node, upset: Calm, ready: Ready, ask: Callable[[Ready | None, bool], Download]
+) -> Download:
+    """One node's fetch: a late one begins when its moment has come, and one that was killed goes on."""
+    if not upset.joins(node):
+        raise AgentError("its moment to join never came")
+    download = ask(None if node is upset.late else ready, False)
+    return ask(None, True) if upset.again(node, download) else download
 
 
 def _checked(node: Node, download: Download, digest: str, cell: Cell) -> Transfer:
@@ -373,16 +358,36 @@ def _lost(node: Node, size: int, seen: Sequence[Message], error: AgentError) -> 
 
 
 class _Moments:
-    """Bounds on when the leechers started, all on this host's clock: between the request and its first answer."""
+    """Bounds on when the leechers started, all on this host's clock: between the request and its first answer.
 
-    def __init__(self) -> None:
+    ``parties`` of them start together.
+    """
+
+    def __init__(self, parties: int) -> None:
+        self._start, self._waited = threading.Barrier(parties), set[str]()
         self._lock = threading.Lock()
         self._sent: list[float] = []
         self._answered: list[float] = []
 
-    def sent(self) -> None:
+    def together(self, name: str) -> None:
+        """Wait until all agents wait for no more than the word to begin."""
+        self._waited.add(name)
+        try:
+            self._start.wait(START_S)
+        except threading.BrokenBarrierError:
+            raise AgentError("the fetches were given up before they all had started") from None
         with self._lock:
             self._sent.append(time.perf_counter())
+
+    def without(self, name: str) -> None:
+        """One has failed: if it did before the start, the others are not to wait for it."""
+        if name not in self._waited:
+            with suppress(threading.BrokenBarrierError):
+                self._start.wait(START_S)
+
+    def abort(self) -> None:
+        """Nobody waits any longer."""
+        self._start.abort()
 
     def answered(self, line: Message) -> None:
         if "started" in line:

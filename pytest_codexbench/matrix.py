@@ -247,7 +247,9 @@ class Matrix:
                     f"matrix {self.name!r}: disturbances: {each!r} is not known; there are {', '.join(DISTURBANCES)}"
                 )
         if "reliability" in self.experiments and not self.disturbances:
-            raise WrongInput(f"matrix {self.name!r}: reliability needs disturbances; there are {', '.join(DISTURBANCES)}")
+            raise WrongInput(
+                f"matrix {self.name!r}: reliability needs disturbances; there are {', '.join(DISTURBANCES)}"
+            )
         if self.experiments == ("reliability",) and not any(self._happens(*pair) for pair in self.pairs):
             raise WrongInput(f"matrix {self.name!r} has no cell left: {'; '.join(self.impossible())}")
 

@@ -94,7 +94,38 @@ def of_round(round_: Round, views: Iterable[str] = ()) -> Figures:
         "straggler": None if math.isinf(max(times)) else max(times) / t100_s,
         "efficiency": _efficiency(round_, max(times)),
     }
-    return {**figures, **spread, **_shares(round_), **_used(round_), **round_.seconds}
+    return {
+        **figures,
+        **spread,
+        **_shares(round_),
+        **_used(round_),
+        **_upset(round_),
+        **_rest(round_),
+        **round_.seconds,
+    }
+
+
+def _upset(round_: Round) -> Figures:
+    """What a disturbance cost: bytes that leechers fetched beyond the file, and the time until they went on."""
+    if round_.cell.kind != "reliability":
+        return {}
+    leechers = [counters for name, counters in round_.nodes.items() if name not in round_.seeders]
+    beyond = [
+        None if each.payload_rx_bytes is None else max(0, each.payload_rx_bytes - round_.cell.size) for each in leechers
+    ]
+    again: Figures = {"refetched_bytes": _sum(beyond)}
+    happened = round_.happened
+    if happened is None or happened.void is not None:
+        return again
+    return {**again, "recovery_s": happened.recovery_s, "begun_percent": happened.percent}
+
+
+def _rest(round_: Round) -> Figures:
+    """What nodes hold once the file is deleted: the largest memory, and all of the disk."""
+    if not round_.rest:
+        return {}
+    memory = max((each.rss_bytes for each in round_.rest.values() if each.rss_bytes is not None), default=None)
+    return {"rss_rest_bytes": memory, "disk_rest_bytes": _sum(each.disk_bytes for each in round_.rest.values())}
 
 
 def views_of(rounds: Iterable[Round]) -> set[str]:

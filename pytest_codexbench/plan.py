@@ -82,7 +82,7 @@ def by_cluster(blocks: Iterable[Block]) -> Iterator[tuple[tuple[int, int | None]
 
 
 def visits(blocks: Iterable[Block], rounds: int, budgeted: bool, seed: int = 1) -> Iterator[tuple[Block, int]]:
-    """Which block runs which round, in order; blocks that differ in their disturbance alone, in turn, as ``seed`` draws.
+    """Which block runs which round, in order; blocks of one scenario in turn, in the order that ``seed`` draws.
 
     Without a budget each cluster size is finished before the next one. With one it is round-robin: every block has
     ``k`` rounds before any has ``k + 1``, and there are no more than ``rounds``.

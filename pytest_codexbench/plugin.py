@@ -52,7 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers; with a matrix, check what was asked for, before anything starts."""
     config.addinivalue_line(
         "markers",
-        'cell(system, nodes, seeders, size, link, kind, disturbance): put on every cell\'s test, for -m "cell(seeders=1)"',
+        "cell(system, nodes, seeders, size, link, kind, disturbance): put on every cell's test, "
+        'for -m "cell(seeders=1)"',
     )
     config.addinivalue_line(
         "markers", "experiment(kind): the test takes cells of that kind: download, upload, reliability or stability"
@@ -484,6 +485,8 @@ class Bench:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line("")
+            for text in self.options.matrix.impossible():
+                reporter.write_line(f"left out: {text}")
             for line in plan_lines(told, cells, self.plan, self.known, self.backend.room()):
                 reporter.write_line(line)
         return True

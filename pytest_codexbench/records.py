@@ -131,7 +131,12 @@ class Happened:
         """Plain data; a recovery that was not reached is null, and said."""
         told = {name: _plain(getattr(self, name)) for name in self.__slots__}
         never = self.recovery_s == math.inf
-        return {**told, "nodes": list(self.nodes), "recovery_s": None if never else self.recovery_s, "recovered": not never}
+        return {
+            **told,
+            "nodes": list(self.nodes),
+            "recovery_s": None if never else self.recovery_s,
+            "recovered": not never,
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Happened:

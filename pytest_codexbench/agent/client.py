@@ -158,8 +158,10 @@ class Node:
         self._finish("serve_again", request, deadline_s=deadline_s + SILENCE_S)
 
     def hinder(self, **how: float | bool) -> None:
-        """Hold it back: ``lose`` so many percent of its packets, ``cut`` its link, give its ``processor`` a share, or its
-        ``disk`` so many bytes."""
+        """Hold it back: ``lose`` some percent of its packets, ``cut`` its link, bound its ``processor`` or ``disk``.
+
+        The processor to a share of one, the disk to so many bytes; the latter takes a start afterwards.
+        """
         self._finish("hinder", how)
 
     def mend(self) -> None:

@@ -225,7 +225,7 @@ def _tried(attempt: Callable[[], None]) -> str | None:
     try:
         attempt()
     except AgentError as error:
-        return f"{error}; run as root, or in a control group that is delegated to this user (systemd-run --user --scope)"
+        return f"{error}; run as root, or in a control group of this user's (systemd-run --user --scope)"
     return None
 
 

@@ -217,8 +217,8 @@ class Node:
         ``t_ns`` is of ``time.perf_counter_ns``. ``received`` counts payload bytes as they come in, ``available``
         verified ones, ``contiguous`` those before the first gap. There is a message whenever one of the latter two
         passes a mark of a timeline, every 50 ms if anything changed, and just before each whole second. Should the
-        consumer go away, the torrent and its file go too. With ``again``, what a killed node left of the file is hashed,
-        and what of it is right counts as there.
+        consumer go away, the torrent and its file go too. With ``again``, what a killed node left of the file is
+        hashed, and what of it is right counts as there.
 
         Raises:
             WrongInput: if the ticket is none, or the torrent or its file is here already.

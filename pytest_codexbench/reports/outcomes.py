@@ -84,7 +84,9 @@ def block_of(cells: Sequence[Cell]) -> Block:
     """The block that these cells, alike but for the variant, make up."""
     first = cells[0]
     variants = tuple(cell.shape.variant for cell in cells)
-    return Block(first.shape.nodes, first.seeders, first.size, first.shape.link, variants, first.kind, first.disturbance)
+    return Block(
+        first.shape.nodes, first.seeders, first.size, first.shape.link, variants, first.kind, first.disturbance
+    )
 
 
 def by_block(found: Iterable[Outcome]) -> dict[Block, list[Outcome]]:

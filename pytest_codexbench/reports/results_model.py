@@ -189,6 +189,56 @@ class Margin(Part):
     failing: list[str] = Field(description="blocks that fail with Holm's correction over all of them")
 
 
+class Resilience(Part):
+    """One system under one disturbance; rounds in which it did not happen are ``void``, and in nothing else here."""
+
+    cell: str
+    variant: str
+    disturbance: str
+    rounds: int = Count
+    void: int = Count
+    succeeded: int = Count
+    low: FiniteFloat = Field(description="Wilson's 95 % interval of the share that succeeded")
+    high: FiniteFloat
+    ratio: Interval | None = Field(description="t100 over the undisturbed round's of the same draw, median leecher")
+    last_ratio: Interval | None = Field(description="the same of the last leecher")
+    figures: dict[str, Interval]
+
+
+class Trend(Part):
+    """A quantity over the rounds' numbers: Theil and Sen's slope a round, Spearman's rank correlation."""
+
+    first: FiniteFloat
+    last: FiniteFloat
+    slope: FiniteFloat
+    rho: FiniteFloat | None
+    count: int = Count
+    rises: bool = Field(description="rho over 0.6, in as many rounds as give an interval")
+
+
+class NodeCourse(Part):
+    """One node over a soak: bytes of resident memory and of disk after each deletion."""
+
+    name: str
+    memory: Trend | None
+    disk: Trend | None
+    restarts: int = Count
+
+
+class Endurance(Part):
+    """One system over a soak."""
+
+    cell: str
+    variant: str
+    rounds: int = Count
+    succeeded: int = Count
+    low: FiniteFloat
+    high: FiniteFloat
+    seconds: Trend | None = Field(description="t100 of the median leecher")
+    restarts: int = Count
+    nodes: list[NodeCourse]
+
+
 class Results(Part):
     """The whole of one run. Sizes are bytes, durations seconds, speeds 10^6 bytes a second."""
 
@@ -198,5 +248,7 @@ class Results(Part):
     cells: list[Cell]
     comparisons: list[Comparison]
     standings: list[Standing]
+    resilience: list[Resilience] = Field(default_factory=list, description="cells of reliability")
+    endurance: list[Endurance] = Field(default_factory=list, description="soaks")
     warmups: int = Field(ge=0, description="rounds that only warmed a cluster up: in no figure")
     problems: list[str] = Field(description="what could not be read of the journal")
