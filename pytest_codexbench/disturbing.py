@@ -12,7 +12,7 @@ from pytest_codexbench.agent.client import Download, Node
 from pytest_codexbench.disturbances import CPU_SHARE, DISK, LOSS_PERCENT, NETWORK, PROCESSOR, ROOM_SHARE, Disturbance
 from pytest_codexbench.errors import BenchError
 from pytest_codexbench.matrix import Cell
-from pytest_codexbench.records import Happened
+from pytest_codexbench.records import OK, Happened
 from pytest_codexbench.rpc import Message
 from pytest_codexbench.stats import median
 from pytest_codexbench.systems import Handle, needs_of
@@ -339,5 +339,8 @@ class Disturbing(Calm):
         ends, ended = self._ends(downloads), self._ended
         affected = self.victims if self.what.victim == "leecher" else self.leechers
         names = [node.name for node in affected if ends.get(node.name, math.inf) > ended]
-        grew = [self._grew.get(name, math.inf) - self._begun_at - ended for name in names]
+        # what was under way still comes to one that then gives up
+        gave_up = {download.transfer.node for download in downloads if download.transfer.outcome != OK}
+        moments = [math.inf if name in gave_up else self._grew.get(name, math.inf) for name in names]
+        grew = [moment - self._begun_at - ended for moment in moments]
         return median(grew) if grew else None

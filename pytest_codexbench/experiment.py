@@ -18,7 +18,7 @@ from pytest_codexbench.plan import Draw
 from pytest_codexbench.records import CORRUPT, FAILED, OK, Counters, Environment, Happened, Round, Transfer
 from pytest_codexbench.rpc import Message
 from pytest_codexbench.systems import Handle
-from pytest_codexbench.timeline import Sample, Watch
+from pytest_codexbench.timeline import Sample, Watch, merged
 from pytest_codexbench.together import each
 
 PROBE_S = 0.5
@@ -49,7 +49,9 @@ class Setting:
 
 def disseminate(cell: Cell, draw: Draw, setting: Setting) -> Round:
     """Spread one file from the drawn seeders to all other nodes; what goes wrong with nodes is in the record."""
-    return _Course(cell, draw, setting).run(_fetch_everywhere)
+    files = named(cell.disturbance).files if cell.disturbance else 1
+    course = _Course(cell, draw, setting) if files == 1 else _Several(cell, draw, setting, files)
+    return course.run(_fetch_everywhere)
 
 
 def upload(cell: Cell, draw: Draw, setting: Setting) -> Round:
@@ -154,8 +156,8 @@ class _Course:
         started_at, begun = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
         error = None
         try:
-            self._make()
-            self._publish()
+            self.make()
+            self.publish()
             fetch(self)
         except BenchError as failure:
             error = str(failure)
@@ -163,7 +165,7 @@ class _Course:
             self.upset.put_right()
         if self.upset.trouble is not None:
             error = error or str(self.upset.trouble)
-        self._forget()
+        self.forget()
         self.seconds["round_s"] = time.perf_counter() - begun
         return Round(
             cell=self.cell,
@@ -189,7 +191,7 @@ class _Course:
             happened=self.happened,
         )
 
-    def _make(self) -> None:
+    def make(self) -> None:
         """The file on every seeder, before any clock starts; all must have made the same."""
         made = each(self.seeders, lambda node: node.make(self.name, self.cell.size, self.draw.seed))
         self.digest = made[0][0]
@@ -198,7 +200,7 @@ class _Course:
             if digest != self.digest:
                 raise BadTransfer(f"{node.name} made a file with digest {digest} and not {self.digest}")
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
         """Publish at each seeder, one after the other; all must agree on the handle."""
         alone = self.cell.kind == "upload"
         if alone:
@@ -289,7 +291,7 @@ class _Course:
         if not all(each(self.setting.nodes, _peak_reset)):
             self.flags.append("peaks of memory may be older than the round")
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Delete everywhere, and look that it is gone."""
         for node, why in zip(self.setting.nodes, each(self.setting.nodes, self._kept), strict=True):
             if why is not None:
@@ -303,6 +305,88 @@ class _Course:
         except BenchError as error:
             return f" ({error})"
         return None if gone else ""
+
+
+class _Several(_Course):
+    """The same for some files at once, which together have the size of the one: a course of its own for each."""
+
+    def __init__(self, cell: Cell, draw: Draw, setting: Setting, files: int) -> None:
+        super().__init__(cell, draw, setting)
+        self.upset = Calm()
+        part, rest = divmod(cell.size, files)
+        sizes = [part + (rest if index == 0 else 0) for index in range(files)]
+        self.parts = [
+            _Course(replace(cell, size=size, kind="download", disturbance=""), self._draw(index), setting)
+            for index, size in enumerate(sizes)
+        ]
+        self._got: list[list[Download]] = []
+
+    def _draw(self, index: int) -> Draw:
+        return replace(self.draw, seed=(self.draw.seed + index) % 2**48)
+
+    def make(self) -> None:
+        for part in self.parts:
+            part.make()
+        self.digest = self.parts[0].digest
+        self.seconds["make_s"] = sum(part.seconds["make_s"] for part in self.parts)
+
+    def publish(self) -> None:
+        for part in self.parts:
+            part.publish()
+        self.handle = self.parts[0].handle
+        self.seconds["seed_s"] = max(part.seconds["seed_s"] for part in self.parts)
+
+    def fetch(self, leechers: Sequence[Node]) -> list[Download]:
+        """All files at every leecher."""
+        begun = time.perf_counter()
+        began: list[float] = []
+
+        def one(part: _Course) -> list[Download]:
+            began.append(time.perf_counter() - begun)
+            return part.fetch(leechers)
+
+        self._got = each(self.parts, one)
+        self.seconds["start_skew_s"] = max(part.seconds["start_skew_s"] for part in self.parts) + max(began)
+        self.happened = self._told(max(began))
+        return []
+
+    def _told(self, latest_s: float) -> Happened:
+        """That they were fetched at once: each leecher's last file had begun before its first one was there."""
+        ends = [_end_s(download.transfer) for got in self._got for download in got]
+        seen = {"files": float(len(self.parts))}
+        apart = latest_s >= min(ends, default=0.0) or len(self.parts) < named(self.cell.disturbance).files
+        void = f"{len(self.parts)} files were not fetched at once" if apart else None
+        names = tuple(node.name for node in self.leechers)
+        return Happened(self.cell.disturbance, names, begun_s=latest_s, seen=seen, void=void)
+
+    def check(self, leechers: Sequence[Node], downloads: Sequence[Download]) -> list[Transfer]:
+        """The digest of every file, outside the clock; a leecher has it all when it has each of them."""
+        checked = [part.check(leechers, got) for part, got in zip(self.parts, self._got, strict=True)]
+        return [_together(transfers) for transfers in zip(*checked, strict=True)]
+
+    def forget(self) -> None:
+        for part in self.parts:
+            part.forget()
+        for part in self.parts:
+            # what a node holds of the others says nothing; now that all are deleted, it is asked again
+            part.flags, part.left_on = [], []
+            part.forget()
+            self.left_on += part.left_on
+            self.flags += part.flags
+        self.left_on = list(dict.fromkeys(self.left_on))
+
+
+def _end_s(transfer: Transfer) -> float:
+    line = next(iter(transfer.timelines.values()), None)
+    return line.end_ns / 1e9 if line is not None else 0.0
+
+
+def _together(transfers: Sequence[Transfer]) -> Transfer:
+    """Several transfers of one node, at once, as one: what it held of all files at each moment, the first error."""
+    bad = next((transfer for transfer in transfers if transfer.outcome != OK), transfers[0])
+    views = set.intersection(*(set(transfer.timelines) for transfer in transfers))
+    lines = {view: merged([transfer.timelines[view] for transfer in transfers]) for view in views}
+    return replace(bad, timelines=lines, seconds={})
 
 
 def _fetch_everywhere(course: _Course) -> None:

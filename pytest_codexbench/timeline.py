@@ -241,6 +241,18 @@ class Watch:
             self._received.append(self._last_growth.received)
 
 
+def merged(lines: Sequence[Timeline]) -> Timeline:
+    """Several timelines of one clock as one of all their bytes; pauses are those in what was held."""
+    watch = Watch(sum(line.total for line in lines))
+    held = [0] * len(lines)
+    moments = sorted((t_ns, index, count) for index, line in enumerate(lines) for count, t_ns in line.marks)
+    for t_ns, index, count in moments:
+        held[index] = count
+        watch.see(Sample(t_ns, sum(held), sum(held)))
+    watch.close(max(line.end_ns for line in lines))
+    return watch.timeline()
+
+
 def passes_mark(before: int, now: int, total: int) -> bool:
     """Whether a mark lies between ``before`` and ``now`` bytes: the first byte, 1 MiB, a whole percent, the last."""
     if now <= before:

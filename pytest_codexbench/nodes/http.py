@@ -161,7 +161,8 @@ class Client:
         got = 0
         for moment, piece in read_body(url, size, deadline_ns):
             got += len(piece)
-            self.received += len(piece)
+            with self.origin.lock:
+                self.received += len(piece)
             _write(fd, piece)
             yield Sample(moment, got, got)
 

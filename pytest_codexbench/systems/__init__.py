@@ -119,8 +119,9 @@ class Traffic:
 class Driver(Protocol):
     """One node, as the agent beside it drives it. Every method ends in time, or raises a ``BenchError``.
 
-    Calls come one after the other, from different threads. Within: 60 s for a start, 120 s for ``join``, for ``delete``
-    240 s and a second for each 10 MB; ``fetch`` gives an arrival at least once a second.
+    Calls come one after the other, from different threads, but for fetches, of which several may go on. Each in time:
+    60 s for a start, 120 s for ``join``, for ``delete`` 240 s and a second for each 10 MB; ``fetch`` gives an arrival
+    at least once a second.
     """
 
     @property
