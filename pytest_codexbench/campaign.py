@@ -232,7 +232,8 @@ class Campaign:
 
     def _measured(self, cell: Cell, drawn: Draw, up: _Up, paired: str) -> Round:
         """The round, written down before anything else happens."""
-        begin = {"cell": str(cell), "index": drawn.index, "rounds": self.terms.rounds, "size": cell.size}
+        rounds = None if cell.kind == "stability" and self.terms.budget_s else self.terms.rounds
+        begin = {"cell": str(cell), "index": drawn.index, "rounds": rounds, "size": cell.size}
         leechers = [up.cluster.nodes[position].name for position in drawn.leechers]
         leechers = leechers if cell.moves == "download" else leechers[:1]
         self.say({"what": "begin", **begin, "leechers": leechers})

@@ -51,6 +51,9 @@ class Calm:
         """Whether a fetch that broke off is to go on: its node was killed, and is there again."""
         return False
 
+    def ended(self, node: Node) -> None:
+        """A node's fetch is over, well or not."""
+
     def settle(self) -> None:
         """What lasted to the end is read back; then everything is put right."""
 
@@ -84,6 +87,7 @@ class Disturbing(Calm):
         self.late = self.victims[0] if self.what.name == "late-leecher" else None
         self._name, self._handle, self._deadline_s = "", Handle(""), 0.0
         self._lock = threading.Lock()
+        self._through: set[str] = set()
         self._held: dict[str, int] = {}
         self._received: dict[str, int] = {}
         self._started: dict[str, float] = {}
@@ -172,6 +176,13 @@ class Disturbing(Calm):
             return False
         self._done.wait(self.what.down_s + self._deadline_s)
         return self._ready is not None
+
+    def ended(self, node: Node) -> None:
+        """A node's fetch is over; once all of those that did not wait are, nothing more happens."""
+        with self._lock:
+            self._through.add(node.name)
+            if self._through >= {each.name for each in self.leechers if each is not self.late}:
+                self._over.set()
 
     def _work(self) -> None:
         try:

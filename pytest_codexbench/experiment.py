@@ -414,8 +414,11 @@ def _with_what_happens(
     """One node's fetch: a late one begins when its moment has come, and one that was killed goes on."""
     if not upset.joins(node):
         raise AgentError("its moment to join never came")
-    download = ask(None if node is upset.late else ready, False)
-    return ask(None, True) if upset.again(node, download) else download
+    try:
+        download = ask(None if node is upset.late else ready, False)
+        return ask(None, True) if upset.again(node, download) else download
+    finally:
+        upset.ended(node)
 
 
 def _checked(node: Node, download: Download, digest: str, cell: Cell) -> Transfer:

@@ -276,7 +276,17 @@ class Bench:
             self.run.select(cells)
             done = list(self.run.journal.read().measured())
             counts = {cell: sum(r.cell == cell for r in done) for cell in cells}
-            self.progress.set_rounds({str(cell): max(0, self.plan.rounds - n) for cell, n in counts.items()})
+            most = self._rounds_in_time(cells)
+            self.progress.set_rounds({str(cell): max(0, most - n) for cell, n in counts.items()})
+
+    def _rounds_in_time(self, cells: list[Cell]) -> int:
+        """How many rounds of each cell there will be: as many as are planned, or a budget has time for."""
+        from pytest_codexbench.systems import needs_of
+
+        if self.options.budget_s is None:
+            return self.plan.rounds
+        once_s = sum(self.known.cost(cell, needs_of(cell.shape)).seconds for cell in cells)
+        return min(self.plan.rounds, 1 + int(self.options.budget_s / once_s))
 
     def _cells(self, session: pytest.Session) -> list[Cell]:
         return [cell for item in session.items if (cell := _cell_of(item)) in self.blocks and cell is not None]

@@ -262,6 +262,8 @@ class Agent:
 
     def hinder(self, request: Message) -> Message:
         """Hold the node back: lose packets, cut its link, bound its processor, or give it a disk of so many bytes."""
+        if not isinstance(self.wire, Wire):
+            raise AgentError(f"{self._name()} has no namespaces of its own, so it would not be alone to be held back")
         if (percent := request.get("lose")) is not None:
             hindrances.lose(int(percent))
         if request.get("cut"):
