@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_codexbench import experiment
-from pytest_codexbench.backends import Backend, Cluster
+from pytest_codexbench.backends import Backend, Cluster, started_again
+from pytest_codexbench.disturbances import named
 from pytest_codexbench.errors import BenchError, CannotRun, NotReady
 from pytest_codexbench.forecast import Experience, bytes_text
 from pytest_codexbench.matrix import Block, Cell, Shape
@@ -31,7 +32,12 @@ LINE_EVERY_S = 0.2
 WAITING_S = 5.0
 LOOK_S = 0.5
 
-RUNS = {"download": experiment.disseminate, "upload": experiment.upload}
+RUNS = {
+    "download": experiment.disseminate,
+    "upload": experiment.upload,
+    "reliability": experiment.disseminate,
+    "stability": experiment.rest,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,9 @@ class Campaign:
         """Why this machine cannot run the cell, with the figure and the way out; None if it can."""
         if why := self.backend.cannot(cell.shape):
             return f"{cell.system}: {why}"
+        asked = named(cell.disturbance).asks if cell.disturbance else ""
+        if asked and (why := self.backend.cannot_upset(asked)):
+            return f"{cell.disturbance}: {why}"
         cost, room = self.known.cost(cell, self.needs(cell)), self.backend.room()
         if room.disk is not None and cost.disk > room.disk * MOST_DISK:
             return (
@@ -161,7 +170,9 @@ class Campaign:
         apart = [] if budgeted else [block for block in runnable if not self._fits(block)]
         for block in apart:
             self._run_apart(block)
-        for block, index in visits([block for block in runnable if block not in apart], self.terms.rounds, budgeted):
+        for block, index in visits(
+            [block for block in runnable if block not in apart], self.terms.rounds, budgeted, self.terms.seed
+        ):
             drawn = draw(block, index, self.terms.seed)
             for cell in map(block.cell, drawn.order):
                 if index in self._rounds.get(cell, {}):
@@ -226,14 +237,17 @@ class Campaign:
             self._troubles[cell] = trouble
             return
         self._look_up(round_)
-        if round_.left_on or (not round_.success and not self._healthy(up.cluster)):
+        # programs that were killed, or whose disk was another one, are not what the next round is to find
+        killed = cell.disturbance and named(cell.disturbance).kills
+        if round_.left_on or killed or (not round_.success and not self._healthy(up.cluster)):
             self._down(cell.shape)
 
     def _measured(self, cell: Cell, drawn: Draw, up: _Up, paired: str) -> Round:
         """The round, written down before anything else happens."""
-        begin = {"cell": str(cell), "index": drawn.index, "rounds": self.terms.rounds, "size": cell.size}
+        rounds = None if cell.kind == "stability" and self.terms.budget_s else self.terms.rounds
+        begin = {"cell": str(cell), "index": drawn.index, "rounds": rounds, "size": cell.size}
         leechers = [up.cluster.nodes[position].name for position in drawn.leechers]
-        leechers = leechers if cell.kind == "download" else leechers[:1]
+        leechers = leechers if cell.moves == "download" else leechers[:1]
         self.say({"what": "begin", **begin, "leechers": leechers})
         setting = experiment.Setting(
             nodes=up.cluster.nodes,
@@ -248,10 +262,12 @@ class Campaign:
         _incidents(up.cluster)  # what was before is not this round's
         begun_s = time.time()
         round_ = RUNS[cell.kind](cell, drawn, setting)
-        round_ = _spoilt(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
+        round_ = _spoilt(
+            round_, _unwanted(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
+        )
         self._write(round_)
         self._windows[str(round_.cell), round_.index] = begun_s, time.time()
-        seconds = of_round(round_)["t100_s" if cell.kind == "download" else "publish_s"]
+        seconds = of_round(round_)["t100_s" if cell.moves == "download" else "publish_s"]
         told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}
         self.say({"what": "end", **begin, **told, "seconds": seconds if round_.success else None})
         return round_
@@ -429,6 +445,14 @@ def _incidents(cluster: Cluster, within_s: float = 0.0) -> Sequence[str] | Bench
     except BenchError as error:
         return error
     return told
+
+
+def _unwanted(round_: Round, incidents: Sequence[str] | BenchError) -> Sequence[str] | BenchError:
+    """What happened to nodes without having been wanted: of one that was killed, its container is started again."""
+    if isinstance(incidents, BenchError) or round_.happened is None or not named(round_.happened.name).kills:
+        return incidents
+    wanted = tuple(started_again(name) for name in round_.happened.nodes)
+    return [each for each in incidents if not each.startswith(wanted)]
 
 
 def _spoilt(round_: Round, incidents: Sequence[str] | BenchError) -> Round:

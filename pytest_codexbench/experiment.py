@@ -9,14 +9,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from pytest_codexbench.agent.client import Download, Heard, Node
+from pytest_codexbench.agent.client import Download, Heard, Node, Ready
+from pytest_codexbench.disturbances import UNDISTURBED, named
+from pytest_codexbench.disturbing import Calm, Disturbing
 from pytest_codexbench.errors import AgentError, BadTransfer, BenchError
 from pytest_codexbench.matrix import Cell, rate_text
 from pytest_codexbench.plan import Draw
-from pytest_codexbench.records import CORRUPT, FAILED, OK, Counters, Environment, Round, Transfer
+from pytest_codexbench.records import CORRUPT, FAILED, OK, Counters, Environment, Happened, Round, Transfer
 from pytest_codexbench.rpc import Message
 from pytest_codexbench.systems import Handle
-from pytest_codexbench.timeline import Sample, Watch
+from pytest_codexbench.timeline import Sample, Watch, merged
 from pytest_codexbench.together import each
 
 PROBE_S = 0.5
@@ -51,12 +53,28 @@ class Setting:
 
 def disseminate(cell: Cell, draw: Draw, setting: Setting) -> Round:
     """Spread one file from the drawn seeders to all other nodes; what goes wrong with nodes is in the record."""
-    return _Course(cell, draw, setting).run(_fetch_everywhere)
+    files = named(cell.disturbance).files if cell.disturbance else 1
+    course = _Course(cell, draw, setting) if files == 1 else _Several(cell, draw, setting, files)
+    return course.run(_fetch_everywhere)
 
 
 def upload(cell: Cell, draw: Draw, setting: Setting) -> Round:
     """Publish one file at the drawn node; then, outside the clock, the other node fetches it as the proof."""
     return _Course(cell, draw, setting).run(_fetch_as_proof)
+
+
+def rest(cell: Cell, draw: Draw, setting: Setting) -> Round:
+    """The same, and then what each node holds once the file is deleted."""
+    round_ = disseminate(cell, draw, setting)
+    held = each(setting.nodes, _rest)
+    return replace(round_, rest=dict(zip((node.name for node in setting.nodes), held, strict=True)))
+
+
+def _rest(node: Node) -> Counters:
+    try:
+        return node.rest()
+    except BenchError:
+        return Counters()
 
 
 def probe(nodes: Sequence[Node], hosts: Sequence[str] = (), limit: int | None = None) -> Mapping[str, float | None]:
@@ -132,17 +150,26 @@ class _Course:
         self.flags: list[str] = []
         self.left_on: list[str] = []
         self.cold_cache = False
+        self.upset = Calm()
+        if cell.disturbance not in ("", UNDISTURBED):
+            what = named(cell.disturbance)
+            self.upset = Disturbing(what, cell, setting.nodes, self.seeders, self.leechers)
+        self.happened: Happened | None = None
 
     def run(self, fetch: Callable[[_Course], None]) -> Round:
         started_at, begun = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
         error = None
         try:
-            self._make()
-            self._publish()
+            self.make()
+            self.publish()
             fetch(self)
         except BenchError as failure:
             error = str(failure)
-        self._forget()
+        finally:
+            self.upset.put_right()
+        if self.upset.trouble is not None:
+            error = error or str(self.upset.trouble)
+        self.forget()
         self.seconds["round_s"] = time.perf_counter() - begun
         return Round(
             cell=self.cell,
@@ -165,9 +192,10 @@ class _Course:
             relays=self.setting.relays,
             copies=self.setting.copies,
             error=error,
+            happened=self.happened,
         )
 
-    def _make(self) -> None:
+    def make(self) -> None:
         """The file on every seeder, before any clock starts; all must have made the same."""
         made = each(self.seeders, lambda node: node.make(self.name, self.cell.size, self.draw.seed))
         self.digest = made[0][0]
@@ -176,7 +204,7 @@ class _Course:
             if digest != self.digest:
                 raise BadTransfer(f"{node.name} made a file with digest {digest} and not {self.digest}")
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
         """Publish at each seeder, one after the other; all must agree on the handle."""
         alone = self.cell.kind == "upload"
         if alone:
@@ -208,7 +236,8 @@ class _Course:
         """All leechers at the same moment, each to its end."""
         if self.handle is None:
             raise BadTransfer("nothing was published")
-        start, moments = threading.Barrier(len(leechers)), _Moments()
+        upset = self.upset
+        moments = _Moments(sum(node is not upset.late for node in leechers))
         sources = [node.contact for node in self.seeders]
         handle, size, deadline_s = self.handle, self.cell.size, self.setting.deadline_s
 
@@ -217,36 +246,31 @@ class _Course:
             seen: list[Message] = []
 
             def heard(name: str, line: Message) -> None:
-                moments.answered(line)
+                if upset.first(node, line):
+                    moments.answered(line)
                 if "t_s" in line or "view" in line:
                     seen.append(line)
+                upset.heard(name, line)
                 self.setting.heard(name, line)
 
-            waited = False
-
-            def ready() -> None:
-                """Wait until all agents wait for no more than the word to begin."""
-                nonlocal waited
-                waited = True
-                try:
-                    start.wait(START_S)
-                except threading.BrokenBarrierError:
-                    raise AgentError("the fetches were given up before they all had started") from None
-                moments.sent()
+            def ask(begin: Ready | None, again: bool) -> Download:
+                return node.download(handle, size, sources, position, deadline_s, heard, begin, again)
 
             try:
-                return node.download(handle, size, sources, position, deadline_s, heard, ready)
+                return _with_what_happens(node, upset, lambda: moments.together(node.name), ask)
             except AgentError as error:
-                if not waited:  # the others are not to wait for it
-                    with suppress(threading.BrokenBarrierError):
-                        start.wait(START_S)
+                if node is not upset.late:
+                    moments.without(node.name)
                 return Download(_lost(node, size, seen, error))
 
+        upset.begin()
         try:
             downloads = each(list(enumerate(leechers)), one)
         except BaseException:
-            start.abort()  # some may wait for others that a Ctrl-C kept from starting
+            moments.abort()  # some may wait for others that a Ctrl-C kept from starting
             raise
+        upset.settle()
+        self.happened = upset.told(downloads)
         self.seconds["start_skew_s"] = moments.skew_s()
         return downloads
 
@@ -278,7 +302,7 @@ class _Course:
         except BenchError:
             return False
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Delete everywhere, and look that it is gone."""
         for node, why in zip(self.setting.nodes, each(self.setting.nodes, self._kept), strict=True):
             if why is not None:
@@ -294,8 +318,92 @@ class _Course:
         return None if gone else ""
 
 
+class _Several(_Course):
+    """The same for some files at once, which together have the size of the one: a course of its own for each."""
+
+    def __init__(self, cell: Cell, draw: Draw, setting: Setting, files: int) -> None:
+        super().__init__(cell, draw, setting)
+        self.upset = Calm()
+        part, rest = divmod(cell.size, files)
+        sizes = [part + (rest if index == 0 else 0) for index in range(files)]
+        self.parts = [
+            _Course(replace(cell, size=size, kind="download", disturbance=""), self._draw(index), setting)
+            for index, size in enumerate(sizes)
+        ]
+        self._got: list[list[Download]] = []
+
+    def _draw(self, index: int) -> Draw:
+        return replace(self.draw, seed=(self.draw.seed + index) % 2**48)
+
+    def make(self) -> None:
+        for part in self.parts:
+            part.make()
+        self.digest = self.parts[0].digest
+        self.seconds["make_s"] = sum(part.seconds["make_s"] for part in self.parts)
+
+    def publish(self) -> None:
+        for part in self.parts:
+            part.publish()
+        self.handle = self.parts[0].handle
+        self.seconds["seed_s"] = max(part.seconds["seed_s"] for part in self.parts)
+
+    def fetch(self, leechers: Sequence[Node]) -> list[Download]:
+        """All files at every leecher."""
+        begun = time.perf_counter()
+        began: list[float] = []
+
+        def one(part: _Course) -> list[Download]:
+            began.append(time.perf_counter() - begun)
+            return part.fetch(leechers)
+
+        self._got = each(self.parts, one)
+        self.seconds["start_skew_s"] = max(part.seconds["start_skew_s"] for part in self.parts) + max(began)
+        self.happened = self._told(max(began))
+        return []
+
+    def _told(self, latest_s: float) -> Happened:
+        """That they were fetched at once: each leecher's last file had begun before its first one was there."""
+        ends = [_end_s(download.transfer) for got in self._got for download in got]
+        seen = {"files": float(len(self.parts))}
+        apart = latest_s >= min(ends, default=0.0) or len(self.parts) < named(self.cell.disturbance).files
+        void = f"{len(self.parts)} files were not fetched at once" if apart else None
+        names = tuple(node.name for node in self.leechers)
+        return Happened(self.cell.disturbance, names, begun_s=latest_s, seen=seen, void=void)
+
+    def check(self, leechers: Sequence[Node], downloads: Sequence[Download]) -> list[Transfer]:
+        """The digest of every file, outside the clock; a leecher has it all when it has each of them."""
+        checked = [part.check(leechers, got) for part, got in zip(self.parts, self._got, strict=True)]
+        return [_together(transfers) for transfers in zip(*checked, strict=True)]
+
+    def forget(self) -> None:
+        for part in self.parts:
+            part.forget()
+        for part in self.parts:
+            # what a node holds of the others says nothing; now that all are deleted, it is asked again
+            part.flags, part.left_on = [], []
+            part.forget()
+            self.left_on += part.left_on
+            self.flags += part.flags
+        self.left_on = list(dict.fromkeys(self.left_on))
+
+
+def _end_s(transfer: Transfer) -> float:
+    line = next(iter(transfer.timelines.values()), None)
+    return line.end_ns / 1e9 if line is not None else 0.0
+
+
+def _together(transfers: Sequence[Transfer]) -> Transfer:
+    """Several transfers of one node, at once, as one: what it held of all files at each moment, the first error."""
+    bad = next((transfer for transfer in transfers if transfer.outcome != OK), transfers[0])
+    views = set.intersection(*(set(transfer.timelines) for transfer in transfers))
+    lines = {view: merged([transfer.timelines[view] for transfer in transfers]) for view in views}
+    return replace(bad, timelines=lines, seconds={})
+
+
 def _fetch_everywhere(course: _Course) -> None:
     course.cool()
+    if course.handle is not None:
+        course.upset.prepare(course.name, course.handle, course.setting.deadline_s)
     with course.counted():
         course.setting.ready()
         downloads = course.fetch(course.leechers)
@@ -310,6 +418,19 @@ def _fetch_as_proof(course: _Course) -> None:
     downloads = course.fetch(course.leechers[:1])
     proofs = course.check(course.leechers[:1], downloads)
     course.transfers += [replace(proof, kind="proof") for proof in proofs]
+
+
+def _with_what_happens(
+    node: Node, upset: Calm, ready: Ready, ask: Callable[[Ready | None, bool], Download]
+) -> Download:
+    """One node's fetch: a late one begins when its moment has come, and one that was killed goes on."""
+    if not upset.joins(node):
+        raise AgentError("its moment to join never came")
+    try:
+        download = ask(None if node is upset.late else ready, False)
+        return ask(None, True) if upset.again(node, download) else download
+    finally:
+        upset.ended(node)
 
 
 def _checked(node: Node, download: Download, digest: str, cell: Cell) -> Transfer:
@@ -336,16 +457,36 @@ def _lost(node: Node, size: int, seen: Sequence[Message], error: AgentError) -> 
 
 
 class _Moments:
-    """Bounds on when the leechers started, all on this host's clock: between the request and its first answer."""
+    """Bounds on when the leechers started, all on this host's clock: between the request and its first answer.
 
-    def __init__(self) -> None:
+    ``parties`` of them start together.
+    """
+
+    def __init__(self, parties: int) -> None:
+        self._start, self._waited = threading.Barrier(parties), set[str]()
         self._lock = threading.Lock()
         self._sent: list[float] = []
         self._answered: list[float] = []
 
-    def sent(self) -> None:
+    def together(self, name: str) -> None:
+        """Wait until all agents wait for no more than the word to begin."""
+        self._waited.add(name)
+        try:
+            self._start.wait(START_S)
+        except threading.BrokenBarrierError:
+            raise AgentError("the fetches were given up before they all had started") from None
         with self._lock:
             self._sent.append(time.perf_counter())
+
+    def without(self, name: str) -> None:
+        """One has failed: if it did before the start, the others are not to wait for it."""
+        if name not in self._waited:
+            with suppress(threading.BrokenBarrierError):
+                self._start.wait(START_S)
+
+    def abort(self) -> None:
+        """Nobody waits any longer."""
+        self._start.abort()
 
     def answered(self, line: Message) -> None:
         if "started" in line:

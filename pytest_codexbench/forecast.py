@@ -25,7 +25,7 @@ class Experience:
 
     def cost(self, cell: Cell, needs: Needs) -> Cost:
         """The cost of one round: as the same cell took, else by the variant's rate, else by the system's own figure."""
-        expected = cost(cell, needs, self.mb_per_s.get((cell.system, cell.kind, cell.shape.link)))
+        expected = cost(cell, needs, self.mb_per_s.get((cell.system, cell.moves, cell.shape.link)))
         known = self.seconds.get(cell.key)
         return expected if known is None else Cost(expected.moved, expected.disk, expected.memory, known)
 
@@ -39,6 +39,8 @@ def experience(results: Path) -> Experience:
         cell, figures = round_.cell, of_round(round_)
         if "round_s" in round_.seconds:
             seconds.setdefault(cell.key, []).append(round_.seconds["round_s"])
+        if cell.kind not in ("download", "upload"):
+            continue  # what is disturbed says nothing of the usual rate
         took = figures.get("t100_max_s" if cell.kind == "download" else "publish_s")
         if took:
             moved = cell.size * (cell.leechers if cell.kind == "download" else 1)

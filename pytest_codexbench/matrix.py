@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import product
+from typing import Any
 
+from pytest_codexbench.disturbances import DISTURBANCES, UNDISTURBED, named
 from pytest_codexbench.errors import WrongInput
 
 Settings = tuple[tuple[str, str | int | float | bool], ...]
@@ -17,11 +19,11 @@ Settings = tuple[tuple[str, str | int | float | bool], ...]
 SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kMGT]i?B|B)\s*$", re.IGNORECASE | re.ASCII)
 RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmg])bit(?:/s|ps)?\s*$", re.IGNORECASE | re.ASCII)
 VARIANT = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
-KINDS = ("download", "upload")
-"""The experiments, in the order in which a plan has them."""
 LEAST_SIZE, MOST_SIZE = 1, 10**13
 LEAST_RATE, MOST_RATE = 10**5, 10**11
 MOST_NODES = 1000
+EXPERIMENTS = ("download", "upload", "reliability", "stability")
+"""Every kind of cell: a test's mark takes one of them, a matrix file any."""
 
 
 def parse_size(text: str) -> int:
@@ -118,14 +120,20 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
-    """One point of the matrix. ``size`` is in bytes; ``kind`` is the experiment: ``download`` or ``upload``."""
+    """One point of the matrix. ``size`` is in bytes; ``kind`` is the experiment, one of ``EXPERIMENTS``.
+
+    ``disturbance`` is the name of what happens meanwhile, in cells of reliability alone.
+    """
 
     shape: Shape
     seeders: int
     size: int
     kind: str = "download"
+    disturbance: str = ""
 
     def __post_init__(self) -> None:
+        if bool(self.disturbance) != (self.kind == "reliability"):
+            raise WrongInput(f"a cell of {self.kind} with disturbance {self.disturbance!r}: reliability alone has one")
         if not 0 < self.seeders < self.shape.nodes:
             raise WrongInput(f"{self.shape} with {self.seeders} seeders has nobody to download")
         if not LEAST_SIZE <= self.size <= MOST_SIZE:
@@ -142,17 +150,25 @@ class Cell:
         return self.shape.nodes - self.seeders
 
     @property
+    def moves(self) -> str:
+        """What its transfers are: ``upload`` or ``download``."""
+        return "upload" if self.kind == "upload" else "download"
+
+    @property
     def key(self) -> str:
         """A hash of all in the plan that can change the result: 12 hexadecimal digits."""
         truth = [self.kind, self.shape.variant.system, self.shape.variant.settings, self.shape.nodes]
-        return digest_of([*truth, self.shape.link, self.seeders, self.size])[:12]
+        more = [self.disturbance] if self.disturbance else []
+        return digest_of([*truth, self.shape.link, self.seeders, self.size, *more])[:12]
 
     def __str__(self) -> str:
         link = link_word(self.shape.link)
         parts = [self.system, f"n{self.shape.nodes:02d}", f"s{self.seeders:02d}", size_text(self.size), link]
         if self.kind == "upload":
             parts = [self.system, size_text(self.size), link]
-        return "-".join(filter(None, parts))
+        if self.kind == "stability":
+            parts.append("soak")
+        return "-".join(filter(None, (*parts, self.disturbance)))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -165,10 +181,17 @@ class Block:
     link: int | None
     variants: tuple[Variant, ...]
     kind: str = "download"
+    disturbance: str = ""
 
     def cell(self, variant: Variant) -> Cell:
         """The cell of one of its variants."""
-        return Cell(Shape(variant, self.nodes, self.link), self.seeders, self.size, self.kind)
+        shape = Shape(variant, self.nodes, self.link)
+        return Cell(shape, self.seeders, self.size, self.kind, self.disturbance)
+
+    @property
+    def scenario(self) -> tuple[object, ...]:
+        """What blocks share that differ in their disturbance alone: they have the same draws, and are run together."""
+        return self.nodes, self.seeders, self.size, self.link or 0, self.kind
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -184,12 +207,18 @@ class Block:
         link = link_word(self.link)
         if self.kind == "upload":
             return "-".join(filter(None, ("upload", size_text(self.size), link)))
-        return "-".join(filter(None, (f"n{self.nodes:02d}", f"s{self.seeders:02d}", size_text(self.size), link)))
+        parts = [f"n{self.nodes:02d}", f"s{self.seeders:02d}", size_text(self.size), link]
+        if self.kind == "stability":
+            parts.append("soak")
+        return "-".join(filter(None, (*parts, self.disturbance)))
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """The axes. Iterating gives every cell that leaves a leecher; ``dropped`` counts the pairs that do not."""
+    """The axes. Iterating gives every cell that leaves a leecher; ``dropped`` counts the pairs that do not.
+
+    ``experiments`` are the kinds of its cells; ``disturbances`` the names of what happens in those of reliability.
+    """
 
     name: str
     pairs: tuple[tuple[int, int], ...]
@@ -198,6 +227,8 @@ class Matrix:
     links: tuple[int | None, ...] = (None,)
     rounds: int = 6
     dropped: int = field(default=0, compare=False)
+    experiments: tuple[str, ...] = ("download", "upload")
+    disturbances: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.pairs or not self.sizes or not self.variants or not self.links:
@@ -210,15 +241,53 @@ class Matrix:
                 )
         if self.rounds < 1:
             raise WrongInput(f"matrix {self.name!r}: rounds = {self.rounds}; at least 1 is needed")
+        for each in self.disturbances:
+            if each not in DISTURBANCES:
+                raise WrongInput(
+                    f"matrix {self.name!r}: disturbances: {each!r} is not known; there are {', '.join(DISTURBANCES)}"
+                )
+        if "reliability" in self.experiments and not self.disturbances:
+            raise WrongInput(
+                f"matrix {self.name!r}: reliability needs disturbances; there are {', '.join(DISTURBANCES)}"
+            )
+        if self.experiments == ("reliability",) and not any(self._happens(*pair) for pair in self.pairs):
+            raise WrongInput(f"matrix {self.name!r} has no cell left: {'; '.join(self.impossible())}")
 
     def blocks(self, kind: str = "download") -> Iterator[Block]:
-        """Every block, smallest cluster first; ``upload`` has one a size and link, on the two nodes it needs."""
-        pairs = self.pairs if kind == "download" else ((2, 1),)
+        """Every block, smallest cluster first; ``upload`` has one a size and link, on the two nodes it needs.
+
+        Of reliability there is one a disturbance that the swarm can have, next to the undisturbed one.
+        """
+        if kind not in self.experiments:
+            return
+        pairs = ((2, 1),) if kind == "upload" else self.pairs
         for link, (nodes, seeders), size in product(self.links, sorted(pairs), sorted(self.sizes)):
-            yield Block(nodes, seeders, size, link, self.variants, kind)
+            for disturbance in self._happens(nodes, seeders) if kind == "reliability" else ("",):
+                yield Block(nodes, seeders, size, link, self.variants, kind, disturbance)
+
+    def _happens(self, nodes: int, seeders: int) -> tuple[str, ...]:
+        """The disturbances that such a swarm can have, the undisturbed first; none where it can have no other."""
+        possible = [
+            each for each in self.disturbances if each != UNDISTURBED and not named(each).impossible(nodes, seeders)
+        ]
+        return (UNDISTURBED, *possible) if possible or self.disturbances == (UNDISTURBED,) else ()
+
+    def impossible(self) -> list[str]:
+        """Which disturbances are left out of which swarms, in words."""
+        if "reliability" not in self.experiments:
+            return []
+        return [
+            f"{each} is not of {nodes} nodes with {seeders} seeders: {why}"
+            for (nodes, seeders), each in product(sorted(self.pairs), self.disturbances)
+            if (why := named(each).impossible(nodes, seeders))
+        ]
 
     def __iter__(self) -> Iterator[Cell]:
-        return (cell for block in self.blocks() for cell in block.cells)
+        return (cell for block in self.every_block() for cell in block.cells if cell.kind != "upload")
+
+    def every_block(self) -> Iterator[Block]:
+        """The blocks of all of its experiments."""
+        return (block for kind in EXPERIMENTS for block in self.blocks(kind))
 
     def with_variants(self, variants: tuple[Variant, ...]) -> Matrix:
         """The same axes for other systems."""
@@ -255,7 +324,20 @@ PRESETS: Mapping[str, tuple[tuple[tuple[int, int], ...], tuple[str, ...], int]] 
     "smoke": (((2, 1), (4, 2)), ("10MB", "50MB"), 2),
     "3x3": (((2, 1), (4, 1), (8, 2)), ("25MB", "100MB", "250MB"), 6),
     "full": (FULL_PAIRS, ("100MB", "1GB", "5GB"), 6),
+    "stress": (((4, 1), (4, 2)), ("40MB",), 3),
+    "soak": (((4, 1),), ("40MB",), 20),
 }
+# Slow enough for something to happen in the middle of a small file.
+SLOW = 100 * 10**6
+MORE: Mapping[str, Mapping[str, tuple[object, ...]]] = {
+    "stress": {
+        "experiments": ("reliability",),
+        "disturbances": tuple(name for name in DISTURBANCES if name != UNDISTURBED),
+        "links": (SLOW,),
+    },
+    "soak": {"experiments": ("stability",)},
+}
+"""What else a preset has, by the names of ``Matrix``."""
 
 
 def variant_named(name: str, known: Mapping[str, Variant]) -> Variant:
@@ -279,4 +361,6 @@ def preset(name: str, variants: tuple[Variant, ...]) -> Matrix:
             f"--matrix={name}: no such preset and no such file; presets: {', '.join(PRESETS)}; a file ends in .toml"
         )
     pairs, sizes, rounds = PRESETS[name]
-    return Matrix(name, pairs, tuple(map(parse_size, sizes)), variants, rounds=rounds)
+    made = Matrix(name, pairs, tuple(map(parse_size, sizes)), variants, rounds=rounds)
+    more: Any = MORE.get(name, {})
+    return replace(made, **more)

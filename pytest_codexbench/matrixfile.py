@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import product
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from pytest_codexbench.disturbances import DISTURBANCES
 from pytest_codexbench.errors import WrongInput
-from pytest_codexbench.matrix import BUILT_IN, Matrix, Variant, parse_rate, parse_size, variant_named
+from pytest_codexbench.matrix import BUILT_IN, EXPERIMENTS, Matrix, Variant, parse_rate, parse_size, variant_named
 
-KEYS = {"name", "shapes", "nodes", "seeders", "sizes", "links", "rounds", "systems"}
+KEYS = {"name", "shapes", "nodes", "seeders", "sizes", "links", "rounds", "systems", "experiments", "disturbances"}
 
 
 def read_matrix(path: Path, default: tuple[Variant, ...]) -> tuple[Matrix, Mapping[str, Variant]]:
@@ -50,8 +51,27 @@ def _matrix(stem: str, document: dict[str, Any], default: tuple[Variant, ...]) -
         links=tuple(dict.fromkeys(_texts(document, "links", parse_rate))) if "links" in document else (None,),
         rounds=_whole("rounds", document.get("rounds", 6)),
         dropped=len(pairs) - len(kept),
+        **_experiments(document),
     )
     return matrix, {**BUILT_IN, **own}
+
+
+def _experiments(document: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What kinds of cells there are, and what happens in those of reliability."""
+    disturbances = tuple(_words(document, "disturbances", DISTURBANCES)) if "disturbances" in document else ()
+    usual = ("download", "upload", *(("reliability",) if disturbances else ()))
+    experiments = tuple(_words(document, "experiments", EXPERIMENTS)) if "experiments" in document else usual
+    return {"experiments": tuple(dict.fromkeys(experiments)), "disturbances": tuple(dict.fromkeys(disturbances))}
+
+
+def _words(document: dict[str, Any], key: str, known: Collection[str]) -> Iterator[str]:
+    words = document[key]
+    if not isinstance(words, list) or not words:
+        raise WrongInput(f"{key} = {words!r}; a list is needed, of {', '.join(known)}")
+    for word in words:
+        if not isinstance(word, str) or word not in known:
+            raise WrongInput(f"{key}: {word!r} is not known; there are {', '.join(known)}")
+        yield word
 
 
 def _pairs(document: dict[str, Any]) -> Iterator[tuple[int, int]]:

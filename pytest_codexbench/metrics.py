@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pytest_codexbench.disturbances import UNDISTURBED
 from pytest_codexbench.matrix import Cell
 from pytest_codexbench.plan import fluid_bound_s
 from pytest_codexbench.records import FAILED, OK, Round, Transfer
@@ -15,7 +16,7 @@ from pytest_codexbench.timeline import MIB, Timeline
 MOST_DRIFT = 0.6
 VIEWS = ("available", "contiguous")
 PERCENTS = {"t50_s": 50, "t90_s": 90, "t100_s": 100}
-HEADLINE = {"download": "t100_s", "upload": "publish_s"}
+HEADLINE = {"download": "t100_s", "upload": "publish_s", "reliability": "t100_s", "stability": "t100_s"}
 """What cells of each kind are compared by."""
 MORE_IS_BETTER = frozenset({"download_mb_s", "upload_mb_s", "efficiency", "fairness"})
 SPEEDS = {"download_mb_s": "t100_s", "upload_mb_s": "publish_s"}
@@ -67,9 +68,9 @@ def of_round(round_: Round, views: Iterable[str] = ()) -> Figures:
 
     ``views`` are those seen in other rounds of the cell.
     """
-    kind = round_.cell.kind
+    kind = round_.cell.moves
     transfers = [transfer for transfer in round_.transfers if transfer.kind == kind]
-    if round_.error is not None:  # what spoils a round spoils each of its transfers
+    if round_.error is not None or round_.void is not None:  # what spoils a round spoils each of its transfers
         transfers = [replace(transfer, outcome=FAILED) for transfer in transfers]
     if kind == "upload":
         return {**_publishing(round_, transfers), **_used(round_)}
@@ -93,7 +94,38 @@ def of_round(round_: Round, views: Iterable[str] = ()) -> Figures:
         "straggler": None if math.isinf(max(times)) else max(times) / t100_s,
         "efficiency": _efficiency(round_, max(times)),
     }
-    return {**figures, **spread, **_shares(round_), **_used(round_), **round_.seconds}
+    return {
+        **figures,
+        **spread,
+        **_shares(round_),
+        **_used(round_),
+        **_upset(round_),
+        **_rest(round_),
+        **round_.seconds,
+    }
+
+
+def _upset(round_: Round) -> Figures:
+    """What a disturbance cost: bytes that leechers fetched beyond the file, and the time until they went on."""
+    if round_.cell.kind != "reliability":
+        return {}
+    leechers = [counters for name, counters in round_.nodes.items() if name not in round_.seeders]
+    beyond = [
+        None if each.payload_rx_bytes is None else max(0, each.payload_rx_bytes - round_.cell.size) for each in leechers
+    ]
+    again: Figures = {"refetched_bytes": _sum(beyond)}
+    happened = round_.happened
+    if happened is None or happened.void is not None:
+        return again
+    return {**again, "recovery_s": happened.recovery_s, "begun_percent": happened.percent}
+
+
+def _rest(round_: Round) -> Figures:
+    """What nodes hold once the file is deleted: the largest memory, and all of the disk."""
+    if not round_.rest:
+        return {}
+    memory = max((each.rss_bytes for each in round_.rest.values() if each.rss_bytes is not None), default=None)
+    return {"rss_rest_bytes": memory, "disk_rest_bytes": _sum(each.disk_bytes for each in round_.rest.values())}
 
 
 def views_of(rounds: Iterable[Round]) -> set[str]:
@@ -108,7 +140,7 @@ def figures_of(rounds: Sequence[Round]) -> dict[int, Figures]:
         name
         for round_ in rounds
         for transfer in round_.transfers
-        if transfer.kind == round_.cell.kind
+        if transfer.kind == round_.cell.moves
         for name in transfer.seconds
     }
     return {
@@ -256,7 +288,8 @@ def by_cell(rounds: Iterable[Round]) -> dict[Cell, list[Round]]:
 
 
 def _place(cell: Cell) -> tuple[object, ...]:
-    return cell.kind, cell.shape.link or 0, cell.shape.nodes, cell.seeders, cell.size, cell.system
+    size = cell.shape.link or 0, cell.shape.nodes, cell.seeders, cell.size
+    return cell.kind, *size, cell.disturbance != UNDISTURBED, cell.disturbance, cell.system
 
 
 def burdens(figures: Mapping[int, Figures], metric: str) -> dict[int, float]:

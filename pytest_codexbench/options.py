@@ -33,6 +33,8 @@ Asked = Callable[[str], str | None]
 """The value of an option by its name, as the user gave it anywhere; None where nobody did."""
 
 
+# More than any budget has time for.
+SOAK_ROUNDS = 100_000
 # A socket's path has 107 characters at most, and a cluster's folder and node come behind this.
 MOST_DATA_PATH = 70
 MOST_PORT = 65535
@@ -184,6 +186,7 @@ def read_options(asked: Asked) -> Options:
         chosen = chosen.with_links((_checked("link", link, parse_rate),))
     if rounds := value("rounds"):
         chosen = chosen.with_rounds(_whole("rounds", rounds, 1))
+    chosen = _unending(chosen) if value("budget") and not rounds else chosen
     backend = value("backend") or ""
     if backend not in BACKENDS:
         raise WrongInput(f"--cb-backend={backend}: no such backend; there are: {', '.join(BACKENDS)}")
@@ -228,6 +231,11 @@ def _port(text: str) -> int:
     if port > MOST_PORT:
         raise WrongInput(f"--cb-metrics-port={text}: a port is at most {MOST_PORT}")
     return port
+
+
+def _unending(matrix: Matrix) -> Matrix:
+    """A soak ends with its time; other matrices have the rounds that they have."""
+    return matrix.with_rounds(SOAK_ROUNDS) if matrix.experiments == ("stability",) else matrix
 
 
 def _data_folder(text: str) -> Path:

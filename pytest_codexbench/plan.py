@@ -9,9 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
+from pytest_codexbench.disturbances import named
 from pytest_codexbench.errors import WrongInput
-from pytest_codexbench.matrix import KINDS, Block, Cell, Matrix, Variant, digest_of
+from pytest_codexbench.matrix import Block, Cell, Matrix, Variant, digest_of
 
+# A fresh cluster of a few nodes with its warm-up takes about so long.
+ANEW_S = 8.0
 WARM_UP = -1
 WARM_UP_SIZE = 10**7
 TIME = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?\s*$", re.IGNORECASE | re.ASCII)
@@ -33,6 +36,7 @@ def draw(block: Block, index: int, seed: int) -> Draw:
 
     Bytes, seeders and the order of the leechers do not depend on which systems take part; who goes first does.
     """
+    # not of the disturbance: what is held against the undisturbed round has the bytes and the seeders of that one
     truth = f"{seed} {index} {block.kind} {block.nodes} {block.seeders} {block.size} {block.link}"
     chance = random.Random(_number(truth))  # noqa: S311 - a plan is to be repeated, not to be secret
     nodes = list(range(block.nodes))
@@ -72,7 +76,7 @@ class Plan:
 
 def blocks_of(matrix: Matrix) -> tuple[Block, ...]:
     """Every block of every experiment, in the order of a plan."""
-    return tuple(block for kind in KINDS for block in matrix.blocks(kind))
+    return tuple(matrix.every_block())
 
 
 def by_cluster(blocks: Iterable[Block]) -> Iterator[tuple[tuple[int, int | None], list[Block]]]:
@@ -82,17 +86,30 @@ def by_cluster(blocks: Iterable[Block]) -> Iterator[tuple[tuple[int, int | None]
         yield key, list(group)
 
 
-def visits(blocks: Iterable[Block], rounds: int, budgeted: bool) -> Iterator[tuple[Block, int]]:
-    """Which block runs which round, in order.
+def visits(blocks: Iterable[Block], rounds: int, budgeted: bool, seed: int = 1) -> Iterator[tuple[Block, int]]:
+    """Which block runs which round, in order; blocks of one scenario in turn, in the order that ``seed`` draws.
 
     Without a budget each cluster size is finished before the next one. With one it is round-robin: every block has
     ``k`` rounds before any has ``k + 1``, and there are no more than ``rounds``.
     """
     ordered = [block for _, group in by_cluster(blocks) for block in group]
+    scenarios: dict[tuple[object, ...], list[Block]] = {}
+    for block in ordered:
+        scenarios.setdefault(block.scenario, []).append(block)
     if budgeted:
-        yield from ((block, index) for index in range(rounds) for block in ordered)
+        turns = ((each, index) for index in range(rounds) for each in scenarios.values())
     else:
-        yield from ((block, index) for block in ordered for index in range(rounds))
+        turns = ((each, index) for each in scenarios.values() for index in range(rounds))
+    yield from ((block, index) for each, index in turns for block in _shuffled(each, index, seed))
+
+
+def _shuffled(blocks: list[Block], index: int, seed: int) -> list[Block]:
+    """The blocks of one scenario, in the order of one round."""
+    some = list(blocks)
+    if len(some) > 1:
+        chance = _number(f"{seed} {index} {blocks[0].scenario} order of disturbances")
+        random.Random(chance).shuffle(some)  # noqa: S311 - a plan is to be repeated, not to be secret
+    return some
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +145,16 @@ def cost(cell: Cell, needs: Needs, mb_per_s: float | None = None, setup_s: float
     own figure. A link sets a floor under the time: no leecher is faster than its link, nor all than the seeders'.
     ``setup_s`` is what a round spends on making, publishing, checking and deleting.
     """
-    moved = cell.size * (cell.leechers if cell.kind == "download" else 1)
+    moved = cell.size * (cell.leechers if cell.moves == "download" else 1)
     disk = cell.size * (needs.seeder_copies * cell.seeders + needs.leecher_copies * cell.leechers)
     seconds = moved / ((mb_per_s or needs.mb_per_s) * 1e6)
-    if cell.shape.link is not None and cell.kind == "download":
+    if cell.shape.link is not None and cell.moves == "download":
         seconds = max(seconds, fluid_bound_s(cell, cell.shape.link / 8, cell.shape.link / 8, needs.relays))
     making = cell.size * cell.seeders / 500e6
-    return Cost(moved, int(disk), needs.memory * cell.shape.nodes, seconds + making + setup_s)
+    happens = named(cell.disturbance) if cell.disturbance else None
+    # a cluster whose programs were killed is replaced
+    more = happens.extra_s + (ANEW_S if happens.kills else 0) if happens else 0.0
+    return Cost(moved, int(disk), needs.memory * cell.shape.nodes, seconds + making + setup_s + more)
 
 
 def fluid_bound_s(cell: Cell, up: float, down: float, relays: bool) -> float:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_codexbench.staging import Stage
     from pytest_codexbench.watching import Page
 
+NO_CELL = pytest.param(None, id="none")
 RUN_INPUT = "codexbench_run"
 RUN_PROPERTY = "experiment"
 # How long workers may take for their ends: a swarm on Kubernetes is gone in three minutes, or never.
@@ -52,9 +53,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers; with a matrix, check what was asked for, before anything starts."""
     config.addinivalue_line(
-        "markers", 'cell(system, nodes, seeders, size, link, kind): put on every cell\'s test, for -m "cell(seeders=1)"'
+        "markers",
+        "cell(system, nodes, seeders, size, link, kind, disturbance): put on every cell's test, "
+        'for -m "cell(seeders=1)"',
     )
-    config.addinivalue_line("markers", "experiment(kind): the test takes cells of that kind: download or upload")
+    config.addinivalue_line(
+        "markers", "experiment(kind): the test takes cells of that kind: download, upload, reliability or stability"
+    )
     if _asked(config, "matrix") is not None:
         bench = Bench(config)
         config.pluginmanager.register(bench, "codexbench-bench")
@@ -96,13 +101,13 @@ def _kind(item: pytest.Item) -> str | None:
     mark = item.get_closest_marker("experiment")
     if mark is None or "cell" not in getattr(item, "fixturenames", ()):
         return None
-    from pytest_codexbench.matrix import KINDS
+    from pytest_codexbench.matrix import EXPERIMENTS
 
     given = [*mark.args, *mark.kwargs.values()]
-    if len(given) > 1 or set(mark.kwargs) - {"kind"} or (given and given[0] not in KINDS):
+    if len(given) > 1 or set(mark.kwargs) - {"kind"} or (given and given[0] not in EXPERIMENTS):
         text = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
         raise pytest.Collector.CollectError(
-            f"{item.nodeid}: experiment({text}) is not known; there are {', '.join(map(repr, KINDS))}"
+            f"{item.nodeid}: experiment({text}) is not known; there are {', '.join(map(repr, EXPERIMENTS))}"
         )
     return str(given[0]) if given else "download"
 
@@ -238,7 +243,8 @@ class Bench:
             return
         cells = [cell for block in self.plan.blocks if block.kind == kind for cell in block.cells]
         self._any_cell = True
-        metafunc.parametrize("cell", [_param(cell) for cell in cells], indirect=True)
+        # of a kind that the matrix has no cells of, no item is left: see below
+        metafunc.parametrize("cell", [_param(cell) for cell in cells] or [NO_CELL], indirect=True)
 
     def _parametrize_variants(self, metafunc: pytest.Metafunc) -> None:
         """A test of deployments that takes ``variant`` or ``variants`` comes once for each of the matrix, or pair."""
@@ -275,6 +281,9 @@ class Bench:
 
         blocks = [block for _, group in by_cluster(self.plan.blocks) for block in group]
         place = {cell: index for index, block in enumerate(blocks) for cell in block.cells}
+        items[:] = [item for item in items if _kind(item) is None or _cell_of(item) is not None]
+        if "download" not in self.options.matrix.experiments:  # a matrix of disturbances, or a soak, is of nothing else
+            items[:] = [item for item in items if not _staged(item)]
         items.sort(key=lambda item: place[found] if (found := _cell_of(item)) else -1)
 
     @pytest.hookimpl(optionalhook=True)
@@ -311,7 +320,17 @@ class Bench:
             self.run.select(cells)
             done = list(self.run.journal.read().measured())
             counts = {cell: sum(r.cell == cell for r in done) for cell in cells}
-            self.progress.set_rounds({str(cell): max(0, self.plan.rounds - n) for cell, n in counts.items()})
+            most = self._rounds_in_time(cells)
+            self.progress.set_rounds({str(cell): max(0, most - n) for cell, n in counts.items()})
+
+    def _rounds_in_time(self, cells: list[Cell]) -> int:
+        """How many rounds of each cell there will be: as many as are planned, or a budget has time for."""
+        from pytest_codexbench.systems import needs_of
+
+        if self.options.budget_s is None:
+            return self.plan.rounds
+        once_s = sum(self.known.cost(cell, needs_of(cell.shape)).seconds for cell in cells)
+        return min(self.plan.rounds, 1 + int(self.options.budget_s / once_s))
 
     def _cells(self, session: pytest.Session) -> list[Cell]:
         return [cell for item in session.items if (cell := _cell_of(item)) in self.blocks and cell is not None]
@@ -484,7 +503,9 @@ class Bench:
         from pytest_codexbench.errors import CannotRun, NotReady
 
         selected = set(self._cells(item.session))
-        asked = self.plan.blocks if self.options.budget_s else (self.blocks[cell],)
+        # what is held against the undisturbed rounds is run in turn with them
+        beside = [block for block in self.plan.blocks if block.scenario == self.blocks[cell].scenario]
+        asked = self.plan.blocks if self.options.budget_s else beside
         blocks = [block for block in asked if selected & set(block.cells)]
         campaign.run([block.only(selected) for block in blocks])
         end: CannotRun | NotReady
@@ -536,6 +557,8 @@ class Bench:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line("")
+            for text in self.options.matrix.impossible():
+                reporter.write_line(f"left out: {text}")
             for line in plan_lines(told, cells, self.plan, self.known, self.backend.room()):
                 reporter.write_line(line)
         return True
@@ -687,6 +710,7 @@ def _param(cell: Cell) -> Any:
         size=size_text(cell.size),
         link=rate_text(cell.shape.link),
         kind=cell.kind,
+        disturbance=cell.disturbance,
     )
     return pytest.param(cell, id=str(cell), marks=mark)
 

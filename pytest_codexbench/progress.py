@@ -78,7 +78,10 @@ class Work:
 
 def round_text(event: Mapping[str, Any]) -> str:
     """``round 2/6``, or that it is a warm-up."""
-    return "warm-up" if event["index"] < 0 else f"round {event['index'] + 1}/{event['rounds']}"
+    if event["index"] < 0:
+        return "warm-up"
+    # of a soak nobody knows the last one
+    return f"round {event['index'] + 1}" + (f"/{event['rounds']}" if event["rounds"] else "")
 
 
 class Progress(threading.Thread):

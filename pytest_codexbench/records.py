@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,9 +23,16 @@ JOURNAL = "records.jsonl"
 OK, CORRUPT, LATE, FAILED = "ok", "corrupt", "late", "failed"
 
 
+OF_A_MOMENT = ("rss_bytes", "disk_bytes", "started_at_s")
+
+
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What one node used over a round. Bytes and seconds; None where nobody can tell."""
+    """What one node used over a round. Bytes and seconds; None where nobody can tell.
+
+    The last three are of one moment, not over a round: memory that is resident, bytes on its disk, and when its program
+    was started, in seconds since 1970.
+    """
 
     wire_rx_bytes: int | None = None
     wire_tx_bytes: int | None = None
@@ -33,9 +41,12 @@ class Counters:
     cpu_s: float | None = None
     rss_peak_bytes: int | None = None
     more: Mapping[str, float] = field(default_factory=dict)
+    rss_bytes: int | None = None
+    disk_bytes: int | None = None
+    started_at_s: float | None = None
 
     def since(self, before: Counters) -> Counters:
-        """What was added since ``before``; the peak of memory stays as it is."""
+        """What was added since ``before``; the peak of memory stays as it is, as does what is of one moment."""
 
         def grown(now: float | None, then: float | None) -> Any:
             return None if now is None or then is None else now - then
@@ -48,12 +59,16 @@ class Counters:
             cpu_s=grown(self.cpu_s, before.cpu_s),
             rss_peak_bytes=self.rss_peak_bytes,
             more={key: value - before.more[key] for key, value in self.more.items() if key in before.more},
+            rss_bytes=self.rss_bytes,
+            disk_bytes=self.disk_bytes,
+            started_at_s=self.started_at_s,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        names = (name for name in self.__slots__ if name != "more")
-        return {**{name: getattr(self, name) for name in names}, "more": dict(self.more)}
+        """Plain data; what is of one moment only where it was asked for."""
+        told = {name: getattr(self, name) for name in self.__slots__ if name != "more"}
+        kept = {name: value for name, value in told.items() if name not in OF_A_MOMENT or value is not None}
+        return {**kept, "more": dict(self.more)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Counters:
@@ -90,6 +105,45 @@ class Transfer:
         """The inverse of ``to_json``."""
         timelines = {view: Timeline.from_json(timeline) for view, timeline in data["timelines"].items()}
         return cls(**{**data, "timelines": timelines})
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """What was done to a swarm in one round, and when: seconds since the fetches began, by the clock of the runner.
+
+    ``nodes`` are those it was done to. It began ``begun_s``, when the file was there to ``percent``; it was over
+    ``ended_s``, and those it was done to served again ``ready_s``. After its end new bytes came within ``recovery_s``:
+    infinite, if none came. ``seen`` is what was read back of it. ``void`` says why it was none: the round then counts
+    for nothing.
+    """
+
+    name: str
+    nodes: tuple[str, ...] = ()
+    percent: float | None = None
+    begun_s: float | None = None
+    ended_s: float | None = None
+    ready_s: float | None = None
+    recovery_s: float | None = None
+    seen: Mapping[str, float] = field(default_factory=dict)
+    void: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; a recovery that was not reached is null, and said."""
+        told = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        never = self.recovery_s == math.inf
+        return {
+            **told,
+            "nodes": list(self.nodes),
+            "recovery_s": None if never else self.recovery_s,
+            "recovered": not never,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Happened:
+        """The inverse of ``to_json``."""
+        told = {key: value for key, value in data.items() if key != "recovered"}
+        recovery_s = told["recovery_s"] if data["recovered"] else math.inf
+        return cls(**{**told, "nodes": tuple(told["nodes"]), "recovery_s": recovery_s})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +191,7 @@ class Round:
     nodes that still held something of the file after its deletion: nothing more is measured on them. ``relays`` and
     ``copies`` are the system's: leechers pass on what they have; publishing copies the bytes into the network.
     ``series`` is what a database of metrics had of the round, by metric, where one was asked: a line of its own.
+    ``happened`` is what was done to the swarm meanwhile; ``rest`` what each node holds after the deletion, in a soak.
     """
 
     cell: Cell
@@ -160,6 +215,8 @@ class Round:
     copies: bool = True
     error: str | None = None
     series: Mapping[str, Any] = field(default_factory=dict)
+    happened: Happened | None = None
+    rest: Mapping[str, Counters] = field(default_factory=dict)
 
     @property
     def warmup(self) -> bool:
@@ -169,13 +226,21 @@ class Round:
     @property
     def success(self) -> bool:
         """Every transfer that was to be measured ended with all bytes, checked, in time."""
-        measured = [transfer for transfer in self.transfers if transfer.kind == self.cell.kind]
-        wanted = self.cell.leechers if self.cell.kind == "download" else 1
-        return self.error is None and len(measured) == wanted and all(t.outcome == OK for t in self.transfers)
+        measured = [transfer for transfer in self.transfers if transfer.kind == self.cell.moves]
+        wanted = self.cell.leechers if self.cell.moves == "download" else 1
+        whole = self.error is None and self.void is None
+        return whole and len(measured) == wanted and all(t.outcome == OK for t in self.transfers)
+
+    @property
+    def void(self) -> str | None:
+        """Why it counts for nothing: what was to happen did not; None if it counts."""
+        return self.happened.void if self.happened else None
 
     @property
     def failure(self) -> str | None:
         """What went wrong first, or None."""
+        if self.void is not None:
+            return f"void: {self.void}"
         return self.error or next((t.error for t in self.transfers if t.outcome != OK and t.error), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -202,6 +267,8 @@ class Round:
             "relays": self.relays,
             "copies": self.copies,
             "error": self.error,
+            **({"happened": self.happened.to_json()} if self.happened else {}),
+            **({"rest": {name: each.to_json() for name, each in self.rest.items()}} if self.rest else {}),
             "transfers": [transfer.to_json() for transfer in self.transfers],
             "nodes": {name: counters.to_json() for name, counters in self.nodes.items()},
             "environment": self.environment.to_json(),
@@ -222,6 +289,8 @@ class Round:
             flags=tuple(data["flags"]),
             left_on=tuple(data["left_on"]),
             error=data["error"],
+            happened=Happened.from_json(data["happened"]) if data.get("happened") else None,
+            rest={name: Counters.from_json(counters) for name, counters in data.get("rest", {}).items()},
             **{name: data[name] for name in (*plain, *also)},
         )
 
@@ -241,13 +310,15 @@ def cell_to_json(cell: Cell) -> dict[str, Any]:
         "size": cell.size,
         "size_text": size_text(cell.size),
         "link": cell.shape.link,
+        **({"disturbance": cell.disturbance} if cell.disturbance else {}),
     }
 
 
 def cell_from_json(data: dict[str, Any]) -> Cell:
     """The inverse of ``cell_to_json``."""
     variant = Variant(data["variant"], data["system"], tuple(sorted(data["settings"].items())))
-    return Cell(Shape(variant, data["nodes"], data["link"]), data["seeders"], data["size"], data["kind"])
+    shape = Shape(variant, data["nodes"], data["link"])
+    return Cell(shape, data["seeders"], data["size"], data["kind"], data.get("disturbance", ""))
 
 
 @dataclass(frozen=True, slots=True)

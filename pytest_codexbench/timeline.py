@@ -216,6 +216,11 @@ class Watch:
             return True
         return False
 
+    @property
+    def received(self) -> int:
+        """Bytes received so far."""
+        return self._last_growth.received
+
     def close(self, t_ns: int) -> None:
         """The transfer was given up at ``t_ns``: a pause that lasted until then counts."""
         t_ns = max(t_ns, self._end_ns)
@@ -234,6 +239,18 @@ class Watch:
         """Every whole second that ends before ``t_ns`` ended with what the sample before it said."""
         while (len(self._received) + 1) * NS <= t_ns:
             self._received.append(self._last_growth.received)
+
+
+def merged(lines: Sequence[Timeline]) -> Timeline:
+    """Several timelines of one clock as one of all their bytes; pauses are those in what was held."""
+    watch = Watch(sum(line.total for line in lines))
+    held = [0] * len(lines)
+    moments = sorted((t_ns, index, count) for index, line in enumerate(lines) for count, t_ns in line.marks)
+    for t_ns, index, count in moments:
+        held[index] = count
+        watch.see(Sample(t_ns, sum(held), sum(held)))
+    watch.close(max(line.end_ns for line in lines))
+    return watch.timeline()
 
 
 def passes_mark(before: int, now: int, total: int) -> bool:

@@ -71,9 +71,11 @@ class Node:
         deadline_s: float,
         heard: Heard,
         ready: Ready | None = None,
+        again: bool = False,
     ) -> Download:
         """Fetch the file: ends with the record of the transfer, also of one that failed.
 
+        ``again``: after one that broke off since the node was killed, in the same record.
         ``ready`` is called, once, when the agent waits for no more than the word to begin.
         """
         request = {
@@ -82,6 +84,7 @@ class Node:
             "sources": [dict(source) for source in sources],
             "position": position,
             "deadline_s": deadline_s,
+            **({"again": True} if again else {}),
         }
         told = self._finish("fetch", request, lambda line: heard(self.name, line), deadline_s + SILENCE_S, ready)
         return Download(Transfer.from_json(told["transfer"]), told["digest"], told["path"], told["url"])
@@ -162,6 +165,40 @@ class Node:
     def log_tail(self) -> str:
         """The end of its log."""
         return str(self._call("log")["tail"])
+
+    def kill(self) -> bool:
+        """End the node without warning; whether it is gone."""
+        return not self._finish("kill")["runs"]
+
+    def start_again(self, bootstrap: Sequence[Contact], deadline_s: float = VERB_S) -> None:
+        """Start the node with all that it has on its disk."""
+        request = {"bootstrap": [dict(contact) for contact in bootstrap], "deadline_s": deadline_s}
+        self._finish("start", request, deadline_s=2 * deadline_s)
+
+    def serve_again(self, name: str, handle: Handle, deadline_s: float) -> None:
+        """Make it serve the file that it had published before it was killed."""
+        told = {"id": handle.id, "ticket": handle.ticket}
+        request = {"name": name, "handle": told, "deadline_s": deadline_s}
+        self._finish("serve_again", request, deadline_s=deadline_s + SILENCE_S)
+
+    def hinder(self, **how: float | bool) -> None:
+        """Hold it back: ``lose`` some percent of its packets, ``cut`` its link, bound its ``processor`` or ``disk``.
+
+        The processor to a share of one, the disk to so many bytes; the latter takes a start afterwards.
+        """
+        self._finish("hinder", how)
+
+    def mend(self) -> None:
+        """Hold it back no longer."""
+        self._finish("mend")
+
+    def condition(self) -> Mapping[str, Any]:
+        """What holds it back, as it is read back."""
+        return self._call("condition")
+
+    def rest(self) -> Counters:
+        """What it holds while nothing is asked of it."""
+        return Counters.from_json(self._finish("rest"))
 
     def stop(self) -> str:
         """End the node: how it ended, in words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from pytest_codexbench.agent.process import Usage, family_reset, family_usage
+from pytest_codexbench.agent.process import Usage, end_family, family_reset, family_usage, pids_of
 from pytest_codexbench.errors import NotReady
 from pytest_codexbench.systems import Command
 
@@ -25,6 +26,7 @@ class Neighbour:
 
     def __init__(self) -> None:
         self._process: psutil.Process | None = None
+        self._away: tuple[threading.Event, threading.Thread] | None = None
 
     def serve_starts(self) -> None:
         """Wait to be ended: there is nothing to start."""
@@ -41,6 +43,11 @@ class Neighbour:
         Raises:
             NotReady: if its container does not start in time.
         """
+        if self._away is not None:
+            over, keeper = self._away
+            over.set()
+            keeper.join()
+            self._away = None
         end = time.monotonic() + APPEAR_S
         while (found := _beside()) is None:
             if time.monotonic() > end:
@@ -78,6 +85,18 @@ class Neighbour:
         """Count the peak of memory from now on; whether the kernel allowed it."""
         return self._process is not None and family_reset(self._process)
 
+    def kill(self) -> None:
+        """End it without warning, and whatever its container starts in its place, until ``start``."""
+        over = threading.Event()
+        keeper = threading.Thread(target=_keep_away, args=(over,), name="away", daemon=True)
+        self._away = over, keeper
+        keeper.start()
+        self.gone(within_s=APPEAR_S)
+
+    def pids(self) -> list[int]:
+        """Its own number and those of its children; empty when it is gone."""
+        return pids_of(self._process) if self._process is not None and self.running else []
+
     def stop(self, grace_s: float = 0.0) -> str:
         """Leave it to the cluster."""
         return self.state()
@@ -91,6 +110,12 @@ def _beside() -> psutil.Process | None:
             if process.ppid() == 0 and process.pid != 1 and process.pid not in own and not _dead(process):
                 return process
     return None
+
+
+def _keep_away(over: threading.Event) -> None:
+    while not over.wait(LOOK_S):
+        if (found := _beside()) is not None:
+            end_family(found)
 
 
 def _dead(process: psutil.Process) -> bool:

@@ -48,6 +48,12 @@ class Program(Protocol):
     def reset_peak(self) -> bool:
         """Count the peak of memory from now on; whether the kernel allowed it."""
 
+    def kill(self) -> None:
+        """End it and its children without warning; it stays away until it is started again."""
+
+    def pids(self) -> list[int]:
+        """Its own number and those of its children; empty when it is gone."""
+
     def stop(self, grace_s: float = STOP_S) -> str:
         """End it, where that is ours to do; how it ended, in words."""
 
@@ -64,6 +70,8 @@ class Usage:
 
     cpu_s: float
     rss_peak_bytes: int
+    rss_bytes: int = 0
+    started_at_s: float = 0.0
 
 
 class NodeProcess:
@@ -159,6 +167,20 @@ class NodeProcess:
             return psutil.Process(self._process.pid) if self._process is not None else None
         return None
 
+    def kill(self) -> None:
+        """End it and its children without warning."""
+        first = self._first()
+        if first is None or self._process is None or not self.running:
+            return
+        end_family(first)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_S)
+
+    def pids(self) -> list[int]:
+        """Its own number and those of its children; empty when it is gone."""
+        first = self._first() if self.running else None
+        return pids_of(first) if first is not None else []
+
     def stop(self, grace_s: float = STOP_S) -> str:
         """End it with SIGTERM, after ``grace_s`` seconds with SIGKILL; how it ended, in words."""
         if self._process is not None and (first := self._first()) and self.running:
@@ -175,15 +197,31 @@ class NodeProcess:
 
 def family_usage(first: psutil.Process) -> Usage | None:
     """Processor time and peak of resident memory of a process and its children; None when it is gone."""
-    cpu_s, peak = 0.0, 0
+    cpu_s, peak, now = 0.0, 0, 0
     try:
         for process in _family(first):
             times = process.cpu_times()
             cpu_s += times.user + times.system
             peak += _peak_of(process)
+            now += process.memory_info().rss
+        return Usage(cpu_s, peak, now, first.create_time())
     except psutil.Error:
         return None
-    return Usage(cpu_s, peak)
+
+
+def end_family(first: psutil.Process) -> None:
+    """End a process and its children without warning."""
+    with suppress(psutil.Error):
+        for process in _family(first):
+            with suppress(psutil.Error):
+                process.kill()
+
+
+def pids_of(first: psutil.Process) -> list[int]:
+    """The numbers of a process and its children."""
+    with suppress(psutil.Error):
+        return [process.pid for process in _family(first)]
+    return []
 
 
 def family_reset(first: psutil.Process) -> bool:

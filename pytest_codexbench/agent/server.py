@@ -9,9 +9,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pytest_codexbench.agent import exposition, probe
+from pytest_codexbench.agent import exposition, hindrances, probe
 from pytest_codexbench.agent.process import Program
 from pytest_codexbench.agent.wire import Interface, Wire
 from pytest_codexbench.errors import AgentError, BadTransfer, BenchError, NotReady, WrongInput
@@ -19,7 +21,19 @@ from pytest_codexbench.httpbody import read_body
 from pytest_codexbench.payload import Hasher, Payload, digest_of_file, drop_cache
 from pytest_codexbench.records import FAILED, LATE, OK, Counters, Transfer
 from pytest_codexbench.rpc import Message, Page, Verb
-from pytest_codexbench.systems import Arrival, Contact, Driver, Fetched, Handle, Messenger, Place, System, Want
+from pytest_codexbench.systems import (
+    Arrival,
+    Contact,
+    Driver,
+    Fetched,
+    Handle,
+    Messenger,
+    Place,
+    ServesAgain,
+    System,
+    Traffic,
+    Want,
+)
 from pytest_codexbench.timeline import Sample, Timeline, Watch
 
 BEAT_S = 1.0
@@ -39,6 +53,9 @@ class Agent:
         self.driver: Driver = system.driver(place)
         self.contact: Contact | None = None
         self.progress = exposition.Progress()
+        self._processor = hindrances.Processor(f"{place.folder.parent.name}-{place.name}")
+        self._before = Counters(payload_rx_bytes=0, payload_tx_bytes=0, cpu_s=0.0, rss_peak_bytes=0)
+        self._broken: _Broken | None = None
         place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         place.data.mkdir(exist_ok=True, mode=0o700)
 
@@ -53,8 +70,11 @@ class Agent:
             self.subscribe,
             self.peers,
             self.send,
+            self.condition,
         )
-        slow = (self.start, self.join, self.make, self.publish, self.check, self.delete, self.drop_cache, self.receive)
+        upset = (self.kill, self.serve_again, self.hinder, self.mend, self.rest)
+        still = (self.start, self.join, self.make, self.publish, self.check, self.delete, self.drop_cache, self.receive)
+        slow = (*upset, *still)
         return {
             **{verb.__name__: verb for verb in quick},
             **{verb.__name__: _with_beats(verb) for verb in (*slow, self.probe_disk, self.probe_wire, self.stop)},
@@ -129,16 +149,21 @@ class Agent:
     def fetch(self, request: Message) -> Iterator[Message]:
         """One transfer: a line at its start, one a percent and at least one a second, then ``done`` with the record.
 
+        With ``again``, after one that broke off because the node was killed: it goes on in the same record, by the same
+        clock and to the same deadline, and what is received counts on top.
         Whatever goes wrong with the node is told in the record, with the timeline up to there.
         """
         size, deadline_s = int(_number(request, "size")), _number(request, "deadline_s")
         handle = Handle(**request["handle"])
-        start_ns = time.perf_counter_ns()
-        want = Want(handle, size, request["sources"], request["position"], start_ns, start_ns + int(deadline_s * 1e9))
+        broken = self._broken if request.get("again") else None
+        start_ns = broken.start_ns if broken else time.perf_counter_ns()
+        end_ns = start_ns + int(deadline_s * 1e9)
+        want = Want(handle, size, request["sources"], request["position"], start_ns, end_ns, broken is not None)
         self.progress.size = size
         yield {"started": True, "view": self.driver.views[0]}
-        watches = {view: Watch(size) for view in self.driver.views}
-        seconds: dict[str, float] = {}
+        watches = broken.watches if broken else {view: Watch(size) for view in self.driver.views}
+        seconds: dict[str, float] = broken.seconds if broken else {}
+        self._broken = _Broken(start_ns, watches, seconds)
         fetched, outcome, error = None, OK, None
         try:
             for line, end in self._follow(want, watches, seconds):
@@ -168,6 +193,7 @@ class Agent:
         """The lines to pass on, while the arrivals go into the watches; the last has the end."""
         arrivals = self.driver.fetch(want)
         told_ns, name, handle = want.start_ns, self._name(), want.handle.id
+        before = max(watch.received for watch in watches.values())
         try:
             while True:
                 try:
@@ -179,6 +205,7 @@ class Agent:
                     raise BadTransfer(f"{name}: {handle} was not there when the deadline passed")
                 if arrival.news:
                     seconds.setdefault(arrival.news, (arrival.t_ns - want.start_ns) / 1e9)
+                arrival = replace(arrival, received=arrival.received + before)
                 held = max(arrival.held.values(), default=0)
                 self.progress.received, self.progress.held = arrival.received, held
                 marked = _see(watches, arrival, want, name)
@@ -228,7 +255,11 @@ class Agent:
         return {"dropped": drop_cache(self.place.folder)}
 
     def counters(self, _: Message) -> Message:
-        """What the node used since it was started."""
+        """What the node used since it was started; of one that was killed, also what it had used before."""
+        return self._counted().to_json()
+
+    def _counted(self) -> Counters:
+        before = self._before
         usage = self.process.usage()
         rx, tx = self.wire.read() if self.wire else (None, None)
         try:
@@ -240,11 +271,67 @@ class Agent:
         return Counters(
             wire_rx_bytes=rx,
             wire_tx_bytes=tx,
-            payload_rx_bytes=traffic.payload_rx_bytes if traffic else None,
-            payload_tx_bytes=traffic.payload_tx_bytes if traffic else None,
-            cpu_s=usage.cpu_s if usage else None,
-            rss_peak_bytes=usage.rss_peak_bytes if usage else None,
+            payload_rx_bytes=_more(before.payload_rx_bytes, traffic, "payload_rx_bytes"),
+            payload_tx_bytes=_more(before.payload_tx_bytes, traffic, "payload_tx_bytes"),
+            cpu_s=before.cpu_s + usage.cpu_s if usage and before.cpu_s is not None else before.cpu_s or None,
+            rss_peak_bytes=max(before.rss_peak_bytes or 0, usage.rss_peak_bytes if usage else 0) or None,
             more=traffic.more if traffic else {},
+        )
+
+    def kill(self, _: Message) -> Message:
+        """End the node without warning: whether it still runs. What it counted until then is kept."""
+        self._before = self._counted()
+        self.process.kill()
+        return {"runs": self.process.running, "node": self.process.state()}
+
+    def serve_again(self, request: Message) -> Message:
+        """Make a node that was killed and started again serve the file that it had published."""
+        if isinstance(self.driver, ServesAgain):
+            with _Blamed(self):
+                handle = Handle(**request["handle"])
+                self.driver.serve_again(self._file(request), handle, _number(request, "deadline_s"))
+        return {}
+
+    def hinder(self, request: Message) -> Message:
+        """Hold the node back: lose packets, cut its link, bound its processor, or give it a disk of so many bytes."""
+        if not isinstance(self.wire, Wire):
+            raise AgentError(f"{self._name()} has no namespaces of its own, so it would not be alone to be held back")
+        if (percent := request.get("lose")) is not None:
+            hindrances.lose(int(percent))
+        if request.get("cut"):
+            hindrances.cut()
+        if (share := request.get("processor")) is not None:
+            self._processor.limit(float(share), self.process.pids())
+        if (size := request.get("disk")) is not None:
+            self.process.stop()
+            hindrances.confine(self.place.data, int(size))
+        return {}
+
+    def mend(self, _: Message) -> Message:
+        """Hold the node back no longer, but for its disk, which stays as long as its folder."""
+        hindrances.mend()
+        self._processor.free()
+        return {}
+
+    def condition(self, _: Message) -> Message:
+        """What holds the node back now, read back: whether it runs, its packets, its processor, its disk."""
+        packets = hindrances.rules()
+        disk = os.statvfs(self.place.data)
+        return {
+            "runs": self.process.running,
+            "packets": None if packets is None else {"pass": packets[0], "dropped": packets[1]},
+            "processor": dict(self._processor.seen(self.process.pids())),
+            "disk_bytes": disk.f_blocks * disk.f_frsize,
+        }
+
+    def rest(self, _: Message) -> Message:
+        """What the node holds now that nothing is asked of it: memory, disk, and since when it runs."""
+        usage = self.process.usage()
+        return Counters(
+            rss_peak_bytes=usage.rss_peak_bytes if usage else None,
+            rss_bytes=usage.rss_bytes if usage else None,
+            disk_bytes=_taken(self.place.folder),
+            started_at_s=usage.started_at_s if usage else None,
         ).to_json()
 
     def reset_peak(self, request: Message) -> Message:
@@ -348,6 +435,33 @@ class Agent:
         state = f" {self.process.state()}" if self.process.gone(within_s=END_S) else ""
         told = str(error)
         return told if not state and self._name() in told else f"{self._name()}{state}: {told}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """What is known of the latest fetch, should it have to go on after its node was killed."""
+
+    start_ns: int
+    watches: dict[str, Watch]
+    seconds: dict[str, float]
+
+
+def _more(before: int | None, traffic: Traffic | None, name: str) -> int | None:
+    """A counter of the program that runs, on top of those before it; None if it does not tell."""
+    now: int | None = getattr(traffic, name) if traffic else None
+    if now is None:  # one that is gone has told before it was killed
+        return before if before and traffic is None else None
+    return now if before is None else before + now
+
+
+def _taken(folder: Path) -> int:
+    """Bytes that a folder takes of the disk."""
+    taken = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # it may just have been removed
+                taken += os.lstat(os.path.join(place, name)).st_blocks * 512  # noqa: PTH118 - thousands of files
+    return taken
 
 
 class _Blamed:

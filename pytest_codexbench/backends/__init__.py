@@ -41,6 +41,11 @@ class Room:
     more_memory: str = "take fewer nodes, or another machine"
 
 
+def started_again(node: str) -> str:
+    """How an incident begins that tells of a node's program that ended, and was started again by the cluster."""
+    return f"the container node of {node} was started again"
+
+
 class Backend(Protocol):
     """A place for clusters. ``cluster_s`` is what one usually takes to come up, in seconds."""
 
@@ -81,3 +86,6 @@ class Backend(Protocol):
 
     def cannot(self, shape: Shape) -> str | None:
         """Why it cannot hold clusters of that shape at all, with the way out; None if it can."""
+
+    def cannot_upset(self, asked: str) -> str | None:
+        """Why it cannot do to nodes what a disturbance ``asks``, with the way out; None if it can."""

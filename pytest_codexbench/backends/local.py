@@ -24,6 +24,7 @@ import psutil
 
 from pytest_codexbench import __version__
 from pytest_codexbench.agent.client import Node, finish
+from pytest_codexbench.agent.hindrances import why_not
 from pytest_codexbench.agent.process import tail
 from pytest_codexbench.backends import Cluster, Room
 from pytest_codexbench.backends.network import isolation
@@ -54,6 +55,7 @@ class Local:
     def __init__(self, logs: Path, root: Path | None = None) -> None:
         self.logs = logs
         self.root = root or Path(tempfile.gettempdir())
+        self._refused: dict[str, str | None] = {}
 
     def sweep(self) -> list[str]:
         """Remove what killed runs left on this machine."""
@@ -99,6 +101,12 @@ class Local:
         if shape.link is not None and self.why_loopback is not None:
             return f"links cannot be limited here: {self.why_loopback}; or leave out the link"
         return None
+
+    def cannot_upset(self, asked: str) -> str | None:
+        """It takes namespaces of one's own; for packets `nft`, for processors control groups."""
+        if asked not in self._refused:
+            self._refused[asked] = why_not(asked, self._isolation[0] or None)
+        return self._refused[asked]
 
     @contextmanager
     def cluster(self, shape: Shape, say: Callable[[str], None], largest: int) -> Iterator[Cluster]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_codexbench.agent.hindrances import groups, remove_group
 from pytest_codexbench.backends.network import Bridge, Seat, entered, host
 from pytest_codexbench.errors import NotReady
 
@@ -353,6 +354,7 @@ def _alone() -> bool:
 
 
 def _remove(folder: Path) -> None:
+    _let_go(folder)
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         # a system may have made a folder that even its owner cannot write to
@@ -361,6 +363,18 @@ def _remove(folder: Path) -> None:
                 if not path.is_symlink():
                     path.chmod(0o700)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _let_go(folder: Path) -> None:
+    """What held nodes back goes first: a folder with a disk of its own in it cannot be removed."""
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+            place = line.split()[4]
+            if place.startswith(f"{folder}/"):
+                subprocess.run(["umount", "-l", place], stdin=subprocess.DEVNULL, timeout=TRIAL_S, check=False)
+    for group in groups():
+        if group.name.startswith(f"{folder.name}-"):
+            remove_group(group)
 
 
 if __name__ == "__main__":

@@ -125,8 +125,7 @@ class Node:
         self._torrents: dict[str, tuple[lt.torrent_handle, Path]] = {}
         self._announces: dict[str, _Announce] = {}
         self._removals: dict[str, threading.Event] = {}
-        self._download: _Download | None = None
-        self._one_download = threading.Lock()
+        self._downloads: dict[str, _Download] = {}
         self._transports: Counter[str] = Counter()
         self._listening: queue.SimpleQueue[int | NotReady] = queue.SimpleQueue()
         self._stats = threading.Condition()
@@ -139,6 +138,7 @@ class Node:
             lt.tracker_reply_alert: self._on_tracker_reply,
             lt.tracker_error_alert: self._on_tracker_error,
             lt.piece_finished_alert: self._on_piece,
+            lt.torrent_checked_alert: self._on_checked,
             lt.cache_flushed_alert: self._on_flushed,
             lt.session_stats_alert: self._on_stats,
             lt.file_error_alert: self._on_error,
@@ -216,7 +216,8 @@ class Node:
         ``t_ns`` is of ``time.perf_counter_ns``. ``received`` counts payload bytes as they come in, ``available``
         verified ones, ``contiguous`` those before the first gap. There is a message whenever one of the latter two
         passes a mark of a timeline, every 50 ms if anything changed, and just before each whole second. Should the
-        consumer go away, the torrent and its file go too.
+        consumer go away, the torrent and its file go too. With ``again``, what a killed node left of the file is
+        hashed, and what of it is right counts as there.
 
         Raises:
             WrongInput: if the ticket is none, or the torrent or its file is here already.
@@ -232,7 +233,7 @@ class Node:
         if not params.trackers:
             raise WrongInput("neither the ticket nor --tracker names a tracker")
         path = folder / torrent.name()
-        if path.exists():
+        if path.exists() and not request.get("again"):
             raise WrongInput(f"{path} is there already: what it holds would count as downloaded")
         return self._fetching(params, _Download(torrent, path, start_ns))
 
@@ -243,8 +244,8 @@ class Node:
             BadTransfer: if they could not be deleted within 30 s.
         """
         name = _text(request, "id")
-        if self._download is not None and self._download.name == name:
-            self._download.fail(f"{name} was forgotten while it was being fetched")
+        if (download := self._downloads.get(name)) is not None:
+            download.fail(f"{name} was forgotten while it was being fetched")
         self._remove(name, with_files=True)
         return {}
 
@@ -298,9 +299,11 @@ class Node:
         return params, torrent
 
     def _fetching(self, params: lt.add_torrent_params, download: _Download) -> Iterator[Message]:
-        if not self._one_download.acquire(blocking=False):
-            raise WrongInput("this node is fetching already; received bytes are counted by node, so one at a time")
-        self._download, done = download, False
+        done = False
+        self._downloads[download.name] = download
+        for each in list(self._downloads.values()):
+            # the session counts what comes in for all of them; a torrent's own count is asked for one by one
+            each.shared = each.shared or len(self._downloads) > 1
         try:
             # Answered before the torrent can receive anything: the count to start from.
             self._ask_stats()
@@ -312,10 +315,9 @@ class Node:
                 yield message
                 done = "done" in message
         finally:
-            self._download = None
+            self._downloads.pop(download.name, None)
             if not done:
                 self._remove(download.name, with_files=True)
-            self._one_download.release()
 
     def _remove(self, name: str, *, with_files: bool) -> None:
         torrent, path = self._torrents.pop(name, (None, None))
@@ -357,21 +359,18 @@ class Node:
                 take = self._takers.get(type(alert))
                 if take is not None:
                     take(alert, t_ns)
-            # the thread of the fetch may end the download at any moment: looked at once, here and below
-            download = self._download
-            if download is not None and download.poll_due(t_ns):
+            # the thread of a fetch may end its download at any moment: looked at once, here and below
+            due = [download.poll_due(t_ns) for download in list(self._downloads.values())]
+            if any(due):
                 self._ask_stats()
 
     def _patience_ms(self) -> int:
-        download = self._download
-        if download is None:
-            return IDLE_MS
-        return max(0, math.ceil((download.next_poll_ns - time.perf_counter_ns()) / 1e6))
+        polls = [download.next_poll_ns for download in list(self._downloads.values())]
+        return max(0, math.ceil((min(polls) - time.perf_counter_ns()) / 1e6)) if polls else IDLE_MS
 
     def _downloading(self, alert: lt.torrent_alert) -> _Download | None:
         """The download that an alert is about; None if it is about a torrent that is only seeded."""
-        download = self._download
-        return download if download is not None and download.name == _hash(alert) else None
+        return self._downloads.get(_hash(alert))
 
     def _on_listening(self, alert: lt.listen_succeeded_alert, _: int) -> None:
         if alert.socket_type == lt.socket_type_t.tcp:
@@ -399,6 +398,15 @@ class Node:
             # The last piece is verified, but its bytes may still be in memory.
             alert.handle.flush_cache()
 
+    def _on_checked(self, alert: lt.torrent_checked_alert, t_ns: int) -> None:
+        """What was on the disk already is hashed."""
+        download = self._downloading(alert)
+        if download is None:
+            return
+        for index, there in enumerate(alert.handle.status(lt.status_flags_t.query_pieces).pieces):
+            if there and download.see_piece(index, t_ns):
+                alert.handle.flush_cache()
+
     def _on_flushed(self, alert: lt.cache_flushed_alert, _: int) -> None:
         download = self._downloading(alert)
         if download is not None:
@@ -410,9 +418,13 @@ class Node:
             self._stats_values = values
             self._stats_answered += 1
             self._stats.notify_all()
-        download = self._download
-        if download is not None:
-            download.see_received(values["net.recv_payload_bytes"], values["ses.num_incoming_piece"], t_ns)
+        for download in list(self._downloads.values()):
+            if download.shared:
+                torrent, _ = self._torrents.get(download.name, (None, None))
+                if torrent is not None and torrent.is_valid():
+                    download.see_own(torrent.status(0).total_payload_download, t_ns)
+            else:
+                download.see_received(values["net.recv_payload_bytes"], values["ses.num_incoming_piece"], t_ns)
 
     def _on_error(self, alert: lt.file_error_alert | lt.torrent_error_alert, _: int) -> None:
         download = self._downloading(alert)
@@ -420,8 +432,7 @@ class Node:
             download.fail(alert.message())
 
     def _on_dropped(self, alert: lt.alerts_dropped_alert, _: int) -> None:
-        download = self._download
-        if download is not None:
+        for download in list(self._downloads.values()):
             download.fail(f"libtorrent dropped alerts, so progress was lost: {alert.message()}")
 
     def _on_removed(self, alert: lt.torrent_deleted_alert | lt.torrent_delete_failed_alert, _: int) -> None:
@@ -445,6 +456,7 @@ class _Download:
         self.name, self.path = _name(torrent), path
         self.messages: queue.SimpleQueue[Message | BenchError] = queue.SimpleQueue()
         self.next_poll_ns = start_ns + FIRST_POLL_NS
+        self.shared = False
         self._start_ns = start_ns
         self._total, self._piece_length = torrent.total_size(), torrent.piece_length()
         self._held = bytearray(torrent.num_pieces())
@@ -489,8 +501,15 @@ class _Download:
         """The session has received ``count`` payload bytes and ``blocks`` blocks since it was started."""
         if self._before is None:
             self._before = count, blocks
-        self._received = max(self._received, count - self._before[0])
-        if blocks > self._before[1]:
+        self._see(count - self._before[0], blocks > self._before[1], t_ns)
+
+    def see_own(self, count: int, t_ns: int) -> None:
+        """Its torrent, one of several that are fetched, has received ``count`` payload bytes."""
+        self._see(count, count > 0, t_ns)
+
+    def _see(self, received: int, block: bool, t_ns: int) -> None:
+        self._received = max(self._received, received)
+        if block:
             self._see_block(t_ns)
         turn = (t_ns + 2 * POLL_LEAD_NS - self._start_ns) // NS > (self._told_ns + POLL_LEAD_NS - self._start_ns) // NS
         if turn or self._told != (self._received, self._available):

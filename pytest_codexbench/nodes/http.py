@@ -29,8 +29,8 @@ class Origin(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, address: str, folder: Path) -> None:
-        super().__init__((address, 0), _Exchange)
+    def __init__(self, address: str, folder: Path, port: int = 0) -> None:
+        super().__init__((address, port), _Exchange)
         self.folder = folder
         self.sent = 0
         self.lock = threading.Lock()
@@ -161,7 +161,8 @@ class Client:
         got = 0
         for moment, piece in read_body(url, size, deadline_ns):
             got += len(piece)
-            self.received += len(piece)
+            with self.origin.lock:
+                self.received += len(piece)
             _write(fd, piece)
             yield Sample(moment, got, got)
 
@@ -174,15 +175,25 @@ class Client:
         return {"payload_rx_bytes": self.received, "payload_tx_bytes": self.origin.sent}
 
 
+def _listening(address: str, folder: Path, kept: Path | None) -> Origin:
+    """The origin, at the port that it had before if there was one."""
+    had = kept.read_text(encoding="ascii") if kept is not None and kept.exists() else "0"
+    origin = Origin(address, folder, int(had))
+    if kept is not None:
+        kept.write_text(str(origin.server_address[1]), encoding="ascii")
+    return origin
+
+
 def main() -> None:
     """Serve until the process is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--control", required=True, help="unix:/path of the socket that the agent uses")
     parser.add_argument("--address", required=True, help="address to serve files on")
     parser.add_argument("--data", required=True, type=Path, help="folder for the files")
+    parser.add_argument("--port-file", type=Path, help="keeps the origin's port: started again, it has the same")
     options = parser.parse_args()
     options.data.mkdir(parents=True, exist_ok=True)
-    origin = Origin(options.address, options.data)
+    origin = _listening(options.address, options.data, options.port_file)
     client = Client(origin)
     quick: dict[str, Verb] = {"health": client.health, "holds": client.holds, "counters": client.counters}
     verbs: dict[str, Verb] = {**quick, "fetch": client.fetch}

@@ -14,6 +14,7 @@ from pytest_codexbench.stats import LEVEL, Interval, chance_over, geometric_mean
 MARGINS = (1.2, 2.0)
 # Named here, not asked of the system: documents are made from a run's files, on machines that may not have it.
 NO_COPY = "copies nothing when it publishes, so its time is no upload"
+COMPARED = ("download", "upload")
 PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
 
 
@@ -103,6 +104,8 @@ def comparisons(found: Iterable[Outcome]) -> list[Comparison]:
     """Every system with rounds against its block's reference, the reference itself left out."""
     told = []
     for block, group in by_block(found).items():
+        if block.kind not in COMPARED:
+            continue  # those are held against themselves, see ``resilience`` and ``endurance``
         measured = [outcome for outcome in group if outcome.rounds]
         if len(measured) > 1:
             reference = _reference(measured)

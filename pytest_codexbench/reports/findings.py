@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from pytest_codexbench.metrics import MOST_DRIFT
 from pytest_codexbench.reports.comparisons import (
+    COMPARED,
     FAIL,
     INCONCLUSIVE,
     MARGINS,
@@ -17,6 +18,7 @@ from pytest_codexbench.reports.comparisons import (
     Standing,
 )
 from pytest_codexbench.reports.outcomes import ERROR, NOT_RUN, SKIPPED, Outcome, block_of, by_block, failure
+from pytest_codexbench.reports.reliability import sentences
 from pytest_codexbench.reports.told import Told
 from pytest_codexbench.reports.wording import (
     block_words,
@@ -251,6 +253,7 @@ def findings(told: Told) -> list[str]:
     """What was found, the answers first, then failures, then what stands by itself."""
     found = [f"{answer.question} {answer.word}. {' '.join(answer.sentences)}" for answer in answers(told)]
     found += _by_system(told)
+    found += sentences(told)
     found += _some(failure_sentences(told.measured), " with failures")
     found += _some(list(_alone(told)))
     if not told.measured:
@@ -316,7 +319,7 @@ def _shortened(text: str) -> str:
 def _alone(told: Told) -> Iterator[str]:
     """Cells that nothing was measured beside: their own figures."""
     for block, group in by_block(told.measured).items():
-        if len(group) > 1:
+        if len(group) > 1 or block.kind not in COMPARED:
             continue
         (outcome,) = group
         summary = outcome.summary
@@ -347,14 +350,19 @@ def limits(told: Told) -> list[str]:
 
 
 def _about_rounds(told: Told) -> Iterator[str]:
-    few = [outcome for outcome in told.measured if len(outcome.rounds) < ENOUGH]
+    few = [one for one in told.measured if len(one.rounds) < ENOUGH]
     if few:
         yield (
             f"{count(len(few), 'cell')} of {len(told.measured)} had fewer than {ENOUGH} rounds: their figures (a..b) "
             "are ranges of what was seen, not intervals, and nothing is claimed from them."
         )
     planned = told.run.get("rounds")
-    fewer = [one for one in told.measured if isinstance(planned, int) and len(one.rounds) < planned]
+    fewer = [
+        one
+        for one in told.measured
+        # a soak ends when its time does
+        if isinstance(planned, int) and len(one.rounds) < planned and one.cell.kind != "stability"
+    ]
     if fewer:
         least, most = (f(len(one.rounds) for one in fewer) for f in (min, max))
         some = str(least) if least == most else f"{least} to {most}"

@@ -16,6 +16,8 @@ from pytest_codexbench.stats import Interval
 MAIN = {
     "download": ("t100_s", "t90_s", "t50_s", "ttfb_s", "overhead", "seeder_share", "fairness", "straggler"),
     "upload": ("publish_s", "upload_accept_s"),
+    "reliability": ("t100_s", "t100_max_s", "recovery_s", "refetched_bytes", "stalls", "longest_stall_s"),
+    "stability": ("t100_s", "rss_rest_bytes", "disk_rest_bytes"),
 }
 RESOURCES = ("cpu_s", "rss_peak_bytes")
 # By status: the element that says so, as pytest writes it.

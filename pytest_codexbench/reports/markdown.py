@@ -10,6 +10,16 @@ from pytest_codexbench.records import Story
 from pytest_codexbench.reports.comparisons import Comparison, no_copy_notes
 from pytest_codexbench.reports.meetings import Gathering, gatherings
 from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, viewed
+from pytest_codexbench.reports.reliability import (
+    SOAK,
+    SOAK_COLUMNS,
+    SOAK_LEGEND,
+    STRESS,
+    STRESS_COLUMNS,
+    STRESS_LEGEND,
+    soak_tables,
+    stress_tables,
+)
 from pytest_codexbench.reports.told import Told, tell
 from pytest_codexbench.reports.wording import (
     cells_words,
@@ -65,6 +75,7 @@ def tables(told: Told) -> list[str]:
             if len(measured) > room:
                 lines += [f"{count(len(measured) - room, 'more cell')} measured: see results.json.", ""]
             room = max(0, room - len(measured))
+    lines += _under_stress(told)
     lines += _legend(found, compared.values())
     for one in gatherings(told.story.meetings)[:MOST_LISTED]:
         lines += _gathering(one)
@@ -85,6 +96,22 @@ def _gathering(one: Gathering) -> list[str]:
         lines.append("")
     lines += [f"- {_reason(failure)}" for failure in one.failures[:MOST_LISTED]]
     return [*lines, ""]
+
+
+def _under_stress(told: Told) -> list[str]:
+    """Tables of disturbances and of soaks."""
+    lines = []
+    for title, names, groups, legend in (
+        (STRESS, STRESS_COLUMNS, stress_tables(told), STRESS_LEGEND),
+        (SOAK, SOAK_COLUMNS, soak_tables(told), SOAK_LEGEND),
+    ):
+        if groups:
+            lines += [f"### {title}", "", legend, ""]
+        for name, rows in groups.items():
+            marks = ["---", *["---:"] * (len(names) - 1)]
+            table = (_row(names), _row(marks), *(_row([inline(text) for text in row]) for row in rows[:MOST_ROWS]))
+            lines += [f"**{inline(name)}**", "", *table, ""]
+    return lines
 
 
 def _counts(found: Sequence[Outcome]) -> str:

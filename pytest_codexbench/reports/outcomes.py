@@ -84,7 +84,9 @@ def block_of(cells: Sequence[Cell]) -> Block:
     """The block that these cells, alike but for the variant, make up."""
     first = cells[0]
     variants = tuple(cell.shape.variant for cell in cells)
-    return Block(first.shape.nodes, first.seeders, first.size, first.shape.link, variants, first.kind)
+    return Block(
+        first.shape.nodes, first.seeders, first.size, first.shape.link, variants, first.kind, first.disturbance
+    )
 
 
 def by_block(found: Iterable[Outcome]) -> dict[Block, list[Outcome]]:
@@ -92,7 +94,7 @@ def by_block(found: Iterable[Outcome]) -> dict[Block, list[Outcome]]:
     groups: dict[tuple[object, ...], list[Outcome]] = {}
     for outcome in found:
         cell = outcome.cell
-        key = (cell.kind, cell.shape.link or 0, cell.shape.nodes, cell.seeders, cell.size)
+        key = (cell.kind, cell.shape.link or 0, cell.shape.nodes, cell.seeders, cell.size, cell.disturbance)
         groups.setdefault(key, []).append(outcome)
     ordered = (groups[key] for key in sorted(groups))
     return {block_of([outcome.cell for outcome in group]): group for group in ordered}

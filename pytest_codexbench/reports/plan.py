@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pytest_codexbench.backends import Room
 from pytest_codexbench.forecast import Experience, Forecast, bytes_text, duration_text
 from pytest_codexbench.matrix import Cell
+from pytest_codexbench.options import SOAK_ROUNDS
 from pytest_codexbench.plan import Plan
 
 MOST_LISTED = 100
@@ -26,8 +27,9 @@ def plan_lines(told: Forecast, cells: Sequence[Cell], plan: Plan, known: Experie
     yield f"  memory      {bytes_text(told.memory)} at the most at one time; {bytes_text(room.memory)} free"
     if plan.backend == "kubernetes":
         yield f"  Pods        {told.programs} at the most at one time"
+    budget = " at the most: --cb-budget ends it sooner" if plan.rounds >= SOAK_ROUNDS else ""
     basis = "the rates of earlier runs here" if known.mb_per_s else "built-in rates: a run of smoke tells better ones"
-    yield f"  time        about {duration_text(told.seconds)}, by {basis}"
+    yield f"  time        about {duration_text(told.seconds)}, by {basis}{budget}"
     for why, count in told.skipped.items():
         yield f"  cannot run  {count}: {why}"
     yield from (f"  {text}" for text in listed)

@@ -21,7 +21,7 @@ class Cell(Part):
 
     id: str = Field(description="as in the test's id")
     key: str = Field(pattern="^[0-9a-f]{12}$", description="hash of all in the plan that can change the result")
-    kind: Literal["download", "upload"]
+    kind: Literal["download", "upload", "reliability", "stability"]
     variant: str = Field(description="its name, as codex.next")
     system: str = Field(description="what it is a variant of")
     settings: dict[str, str | int | float | bool] = Field(description="the variant's")
@@ -30,6 +30,7 @@ class Cell(Part):
     size: int = Field(ge=1, description="bytes")
     size_text: str = Field(description="the same, as in the id")
     link: int | None = Field(description="bits a second of each node's link, both ways; null: no limit")
+    disturbance: str = Field("", description="what happens meanwhile; in cells of reliability alone")
 
 
 class Timeline(Part):
@@ -68,6 +69,24 @@ class Counters(Part):
     cpu_s: FiniteFloat | None = Field(description="processor time of its processes")
     rss_peak_bytes: int | None = Field(description="the peak of their resident memory")
     more: dict[str, FiniteFloat] = Field(description="counters of the node's own, by name")
+    rss_bytes: int | None = Field(None, description="resident memory at that moment; in a soak")
+    disk_bytes: int | None = Field(None, description="what its folder takes of the disk at that moment; in a soak")
+    started_at_s: FiniteFloat | None = Field(None, description="when its program was started; in a soak")
+
+
+class Happened(Part):
+    """What was done to the swarm meanwhile; seconds are since the fetches began, by the clock of the runner."""
+
+    name: str = Field(description="the disturbance")
+    nodes: list[str] = Field(description="to whom")
+    percent: FiniteFloat | None = Field(description="how much of the file was there when it began")
+    begun_s: FiniteFloat | None
+    ended_s: FiniteFloat | None
+    ready_s: FiniteFloat | None = Field(description="when those it was done to served again")
+    recovery_s: FiniteFloat | None = Field(description="from its end to the first new bytes; median over leechers")
+    recovered: bool = Field(description="false: no new bytes came after its end")
+    seen: dict[str, FiniteFloat] = Field(description="what was read back of it, such as dropped_packets")
+    void: str | None = Field(description="why it did not happen: the round counts for nothing")
 
 
 class Environment(Part):
@@ -117,6 +136,8 @@ class Round(Part):
     relays: bool = Field(description="leechers pass on what they have")
     copies: bool = Field(description="publishing copies the bytes into the network")
     error: str | None = Field(description="what ended it before its transfers could, in words")
+    happened: Happened | None = None
+    rest: dict[str, Counters] = Field(default_factory=dict, description="by name, after the deletion; in a soak")
     transfers: list[Transfer]
     nodes: dict[str, Counters] = Field(description="by name")
     environment: Environment

@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_codexbench.metrics import HEADLINE, Figures, Summary, of_transfer
 from pytest_codexbench.records import OK, Meeting, Round, Transfer, cell_to_json
+from pytest_codexbench.reports import reliability
 from pytest_codexbench.reports.comparisons import (
     FAIL,
     INCONCLUSIVE,
@@ -39,6 +40,7 @@ def results_document(told: Told) -> dict[str, Any]:
 
     places = _Places()
     document = {
+        **reliability.document(told),
         "schema": SCHEMA,
         "run": _finite({key: value for key, value in told.run.items() if key not in ("cells", "schema")}),
         "cells": [_cell(outcome, places) for outcome in told.found],
@@ -94,7 +96,7 @@ def _cell(outcome: Outcome, places: _Places) -> dict[str, Any]:
 
 def _reliability(outcome: Outcome, summary: Summary) -> dict[str, Any]:
     low, high = summary.reliability
-    kind = outcome.cell.kind
+    kind = outcome.cell.moves
     measured = [transfer for round_ in outcome.rounds for transfer in round_.transfers if transfer.kind == kind]
     wanted = outcome.cell.leechers if kind == "download" else 1
     return {
@@ -146,10 +148,11 @@ def _figures(figures: Figures | Mapping[str, float]) -> dict[str, Any]:
 
 
 def _intervals(summary: Summary) -> dict[str, Any]:
-    return {name: _interval(interval) for name, interval in summary.intervals.items()}
+    return {name: interval_data(interval) for name, interval in summary.intervals.items()}
 
 
-def _interval(interval: Interval | None) -> dict[str, Any] | None:
+def interval_data(interval: Interval | None) -> dict[str, Any] | None:
+    """An interval as the document has it."""
     if interval is None:
         return None
     return {
@@ -181,8 +184,8 @@ def _subject(comparison: Comparison) -> dict[str, Any]:
     return {
         "cell": str(comparison.subject),
         "variant": comparison.subject.system,
-        "ratio": _interval(comparison.ratio),
-        "without_flagged": _interval(comparison.without_flagged),
+        "ratio": interval_data(comparison.ratio),
+        "without_flagged": interval_data(comparison.without_flagged),
         "pairs": comparison.pairs,
         "neither": comparison.neither,
         "paired_in_time": comparison.paired_in_time,

@@ -107,7 +107,7 @@ class Cell(Part):
 
     id: str
     key: str = Field(description="hash of all in the plan that can change the result")
-    kind: str = Field(description="download or upload")
+    kind: str = Field(description="download, upload, reliability or stability")
     variant: str
     system: str
     settings: dict[str, str | int | float | bool]
@@ -117,6 +117,7 @@ class Cell(Part):
     size: int = Field(ge=1, description="bytes")
     size_text: str
     link: int | None = Field(description="bits a second of each node's link, both ways; null: no limit")
+    disturbance: str = Field("", description="what happens meanwhile; in cells of reliability alone")
     status: Literal["passed", "failed", "skipped", "error", "not run"]
     reason: str | None
     headline: str = Field(description="the metric that cells of this kind are compared by")
@@ -213,6 +214,56 @@ class Meeting(Part):
     environment: int = Field(ge=0, description="position in environments")
 
 
+class Resilience(Part):
+    """One system under one disturbance; rounds in which it did not happen are ``void``, and in nothing else here."""
+
+    cell: str
+    variant: str
+    disturbance: str
+    rounds: int = Count
+    void: int = Count
+    succeeded: int = Count
+    low: FiniteFloat = Field(description="Wilson's 95 % interval of the share that succeeded")
+    high: FiniteFloat
+    ratio: Interval | None = Field(description="t100 over the undisturbed round's of the same draw, median leecher")
+    last_ratio: Interval | None = Field(description="the same of the last leecher")
+    figures: dict[str, Interval]
+
+
+class Trend(Part):
+    """A quantity over the rounds' numbers: Theil and Sen's slope a round, Spearman's rank correlation."""
+
+    first: FiniteFloat
+    last: FiniteFloat
+    slope: FiniteFloat
+    rho: FiniteFloat | None
+    count: int = Count
+    rises: bool = Field(description="rho over 0.6, in as many rounds as give an interval")
+
+
+class NodeCourse(Part):
+    """One node over a soak: bytes of resident memory and of disk after each deletion."""
+
+    name: str
+    memory: Trend | None
+    disk: Trend | None
+    restarts: int = Count
+
+
+class Endurance(Part):
+    """One system over a soak."""
+
+    cell: str
+    variant: str
+    rounds: int = Count
+    succeeded: int = Count
+    low: FiniteFloat
+    high: FiniteFloat
+    seconds: Trend | None = Field(description="t100 of the median leecher")
+    restarts: int = Count
+    nodes: list[NodeCourse]
+
+
 class Results(Part):
     """The whole of one run. Sizes are bytes, durations seconds, speeds 10^6 bytes a second."""
 
@@ -223,5 +274,7 @@ class Results(Part):
     comparisons: list[Comparison]
     standings: list[Standing]
     meetings: list[Meeting] = Field(default_factory=list, description="of tests with several deployments")
+    resilience: list[Resilience] = Field(default_factory=list, description="cells of reliability")
+    endurance: list[Endurance] = Field(default_factory=list, description="soaks")
     warmups: int = Field(ge=0, description="rounds that only warmed a cluster up: in no figure")
     problems: list[str] = Field(description="what could not be read of the journal")

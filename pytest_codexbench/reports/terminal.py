@@ -26,6 +26,16 @@ from pytest_codexbench.reports.findings import ENOUGH
 from pytest_codexbench.reports.meetings import Gathering, gatherings, value_of
 from pytest_codexbench.reports.outcomes import ERROR, FAILED, NOT_RUN, SKIPPED, Outcome, by_block, outcomes, viewed
 from pytest_codexbench.reports.page import GAP, Column, Page, fitting, joined, width_of
+from pytest_codexbench.reports.reliability import (
+    SOAK_COLUMNS,
+    SOAK_LEGEND,
+    STRESS_COLUMNS,
+    STRESS_LEGEND,
+    Row,
+    soak_tables,
+    stress_tables,
+)
+from pytest_codexbench.reports.told import Told
 from pytest_codexbench.reports.wording import (
     NOTHING,
     block_words,
@@ -101,9 +111,37 @@ def render(story: Story, run: Mapping[str, Any], console: Console) -> None:
         if any(lines.values()):
             _table(page, kind, lines)
             _standings(page, [one for one in standings(compared) if one.kind == kind])
+    _under_stress(page, Told(story, run, found, compared))
     _notes(page, found, compared, run.get("rounds"))
     _left_out(page, found)
     _meetings(page, gatherings(story.meetings))
+
+
+def _under_stress(page: Page, told: Told) -> None:
+    """Tables of disturbances and of soaks."""
+    for title, names, groups, legend in (
+        ("UNDER STRESS", STRESS_COLUMNS, stress_tables(told), STRESS_LEGEND),
+        ("SOAK", SOAK_COLUMNS, soak_tables(told), SOAK_LEGEND),
+    ):
+        rows = [row for group in groups.values() for row in group]
+        if not rows:
+            continue
+        columns = [_text_column(index, name) for index, name in enumerate(names)]
+        columns = [column for column in columns if any(column.show(row) not in ("", NOTHING) for row in rows)]
+        kept, _ = fitting(columns, rows, page.width)
+        widths = [width_of(column, rows) for column in kept]
+        page.heading(title)
+        page.line(joined([column.title for column in kept], kept, widths), "dim")
+        for name, group in groups.items():
+            page.words(name, "bold cyan")
+            for row in group:
+                page.line(joined([column.show(row) for column in kept], kept, widths))
+        page.words(legend, "dim")
+
+
+def _text_column(index: int, title: str) -> Column[Row]:
+    first = index == 0
+    return Column(title, lambda row: f"  {row[index]}" if first else row[index], left=first, drop=index)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -271,7 +309,8 @@ def _about_views(found: Sequence[Outcome]) -> list[str]:
 
 
 def _about_rounds(found: Sequence[Outcome], planned: object) -> list[str]:
-    fewer = [one.cell for one in found if one.rounds and isinstance(planned, int) and len(one.rounds) < planned]
+    some = [one for one in found if one.rounds and one.cell.kind != "stability"]  # a soak ends when its time does
+    fewer = [one.cell for one in some if isinstance(planned, int) and len(one.rounds) < planned]
     return [f"fewer than the {planned} planned rounds were run: {cells_words(fewer)}"] if fewer else []
 
 

@@ -83,7 +83,8 @@ def block_words(block: Block) -> str:
     """The block in words: nodes, seeders, size, link."""
     size = re.sub(r"(\d)([a-zA-Z])", r"\1 \2", size_text(block.size))
     parts = [size] if block.kind == "upload" else [count(block.nodes, "node"), count(block.seeders, "seeder"), size]
-    return ", ".join(parts + ([f"{rate_text(block.link)}/s links"] if block.link else []))
+    happens = [block.disturbance] if block.disturbance else ["soak"] if block.kind == "stability" else []
+    return ", ".join(parts + ([f"{rate_text(block.link)}/s links"] if block.link else []) + happens)
 
 
 def one_line(text: str) -> str:

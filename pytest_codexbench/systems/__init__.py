@@ -74,7 +74,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A fetch: what, from whom, how large, until when. Moments are of ``time.perf_counter_ns``."""
+    """A fetch: what, from whom, how large, until when. Moments are of ``time.perf_counter_ns``.
+
+    ``again``: an earlier fetch of it broke off because the node was killed; what that one left may be used.
+    """
 
     handle: Handle
     size: int
@@ -82,6 +85,7 @@ class Want:
     position: int
     start_ns: int
     deadline_ns: int
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,9 @@ class Traffic:
 class Driver(Protocol):
     """One node, as the agent beside it drives it. Every method ends in time, or raises a ``BenchError``.
 
-    Calls come one after the other, from different threads. Within: 60 s for a start, 120 s for ``join``, for ``delete``
-    240 s and a second for each 10 MB; ``fetch`` gives an arrival at least once a second.
+    Calls come one after the other, from different threads, but for fetches, of which several may go on. Each in time:
+    60 s for a start, 120 s for ``join``, for ``delete`` 240 s and a second for each 10 MB; ``fetch`` gives an arrival
+    at least once a second.
     """
 
     @property
@@ -177,6 +182,14 @@ class Messenger(Protocol):
 
     def receive(self, shard: int) -> list[Message]:
         """What came since it was asked last; its own messages too."""
+
+
+@runtime_checkable
+class ServesAgain(Protocol):
+    """What a driver also has if its node, killed and started again with all its data, must be told what it serves."""
+
+    def serve_again(self, file: Path, handle: Handle, deadline_s: float) -> None:
+        """Make ``file``, which was published as ``handle``, fetchable again."""
 
 
 class System(Protocol):

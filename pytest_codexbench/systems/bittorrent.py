@@ -128,9 +128,13 @@ class BittorrentNode:
             Handle(told["id"], told["ticket"]), {"publish_s": time.perf_counter() - start, **told["seconds"]}
         )
 
+    def serve_again(self, file: Path, handle: Handle, deadline_s: float) -> None:
+        """A session that was killed knows of no torrent: hash, add and announce as at first."""
+        self.publish(file, deadline_s)
+
     def fetch(self, want: Want) -> Generator[Arrival, None, Fetched]:
         """Have the node fetch the torrent's file from whoever the tracker tells of."""
-        request = {"ticket": want.handle.ticket, "folder": str(self.place.data)}
+        request = {"ticket": want.handle.ticket, "folder": str(self.place.data), "again": want.again}
         received, held = 0, dict.fromkeys(self.views, 0)
         for line in stream(self.place.control, "fetch", request, token=self.place.token):
             if "done" in line:

@@ -130,6 +130,7 @@ class CodexNode:
         # a program that others started is asked at the Pod's own loopback address
         self._root, self._metrics = (f"http://127.0.0.1:{place.ports.get(name)}" for name in ("api", "metrics"))
         self._versions: Mapping[str, str] = {}
+        self._ports: tuple[int, ...] = ()
 
     @property
     def _api(self) -> Api:
@@ -141,9 +142,12 @@ class CodexNode:
         if program is None:
             raise NotReady(no_program("codex", PROGRAMS))
         address, known = self.place.address, _flags(program)
-        listen, api, metrics = free_ports(address, SOCK_STREAM, SOCK_STREAM, SOCK_STREAM)
-        # whatever its flags say, discovery binds to all addresses
-        (discovery,) = free_ports("0.0.0.0", SOCK_DGRAM)  # noqa: S104 - only to find a free port
+        # started again, it is where others know it; whatever its flags say, discovery binds to all addresses
+        self._ports = self._ports or (
+            *free_ports(address, SOCK_STREAM, SOCK_STREAM, SOCK_STREAM),
+            *free_ports("0.0.0.0", SOCK_DGRAM),  # noqa: S104 - only to find a free port
+        )
+        listen, api, metrics, discovery = self._ports
         self._root, self._metrics = f"http://{address}:{api}", f"http://{address}:{metrics}"
         flags: dict[str, str] = {
             "log-level": "INFO",

@@ -81,7 +81,8 @@ class HttpNode:
         """One program for origin and client."""
         place = self.place
         module = (sys.executable, "-m", "pytest_codexbench.nodes.http")
-        where = ("--control", place.control, "--address", place.address, "--data", str(place.data))
+        where: tuple[str, ...] = ("--control", place.control, "--address", place.address, "--data", str(place.data))
+        where += ("--port-file", f"{place.folder}/port")
         return Command((*module, *where), {TOKEN_VARIABLE: place.token})
 
     def ready(self) -> Contact | None:

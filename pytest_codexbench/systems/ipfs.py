@@ -94,20 +94,26 @@ class IpfsNode:
         self.place = place
         # a program that others started is asked at the Pod's own loopback address
         self._api = Api(f"http://127.0.0.1:{place.ports.get('api')}/api/v0")
-        self._empty = 0
+        self._empty: int | None = None
+        self._ports: Sequence[int] = ()
         self._versions: Mapping[str, str] = {}
 
     def command(self, bootstrap: Sequence[Contact]) -> Command:
-        """A daemon over a fresh repository that is set up for a private swarm."""
+        """A daemon over a fresh repository that is set up for a private swarm; started again, over the one it had."""
         program = program_of(Variant("ipfs", "ipfs", tuple(self.place.settings.items())), PROGRAMS)
         if program is None:
             raise NotReady(no_program("ipfs", PROGRAMS))
-        swarm, api = free_ports(self.place.address, SOCK_STREAM, SOCK_STREAM)
+        # where others know it
+        self._ports = self._ports or free_ports(self.place.address, SOCK_STREAM, SOCK_STREAM)
+        swarm, api = self._ports
         self._api = Api(f"http://{self.place.address}:{api}/api/v0")
         repository = self.place.data / "ipfs"
         env = {**ENVIRONMENT, "IPFS_PATH": str(repository)}
-        _initialise(program, repository, env)
         config = repository / "config"
+        if not config.exists():
+            _initialise(program, repository, env)
+        else:
+            (repository / "repo.lock").unlink(missing_ok=True)  # of a daemon that was killed
         config.write_text(json.dumps(_private(json.loads(config.read_text()), self.place, swarm, api)))
         # nodes of another cluster, however near, have another key
         key = hashlib.sha256(self.place.token.encode()).hexdigest()
@@ -129,7 +135,8 @@ class IpfsNode:
         if not reach:
             return None
         self._versions = {"ipfs": f"kubo {self._api.ask('POST', '/version').at('Version')}"}
-        self._empty = self._blocks()
+        if self._empty is None:
+            self._empty = self._blocks()
         return {"name": self.place.name, "address": self.place.address, "peer": told.at("ID"), "reach": reach[0]}
 
     def versions(self) -> Mapping[str, str]:
@@ -167,7 +174,7 @@ class IpfsNode:
 
     def holds(self, handle: Handle | None) -> bool:
         """Whether there are more blocks than in a fresh repository."""
-        return self._blocks() > self._empty
+        return self._blocks() > (self._empty or 0)
 
     def _blocks(self) -> int:
         blocks: int = self._api.ask("POST", "/repo/stat").at("NumObjects", kind=int)

@@ -89,6 +89,13 @@ class Kubernetes:
             return str(error)
         return None
 
+    def cannot_upset(self, asked: str) -> str | None:
+        """Nodes may do nothing in a Pod but their work."""
+        return (
+            f"Pods have no rights from which {asked} (they drop all capabilities, and run as no root); take "
+            "--cb-backend=local for it"
+        )
+
     def room(self) -> Room:
         """What all nodes of the cluster together give to Pods, less this run's; what others use is not known.
 
@@ -257,9 +264,10 @@ class PodNode(Node):
         deadline_s: float,
         heard: Heard,
         ready: Ready | None = None,
+        again: bool = False,
     ) -> Download:
         """As every node's; a transfer that failed brings the end of the container's log."""
-        got = super().download(handle, size, sources, position, deadline_s, heard, ready)
+        got = super().download(handle, size, sources, position, deadline_s, heard, ready, again)
         if got.transfer.error is None:
             return got
         return replace(got, transfer=replace(got.transfer, log_tail=self.pods.tail(self.name)))

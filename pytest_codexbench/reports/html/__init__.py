@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_codexbench import __version__
+from pytest_codexbench.reports.comparisons import COMPARED
 from pytest_codexbench.reports.findings import failure_sentences, limits, title
 from pytest_codexbench.reports.html import across, origin, overview, scenarios
 from pytest_codexbench.reports.html.look import Look, look_at
@@ -14,6 +15,16 @@ from pytest_codexbench.reports.html.markup import Content, Markup, element, join
 from pytest_codexbench.reports.html.table import Column, measured, table
 from pytest_codexbench.reports.meetings import Measured, gatherings
 from pytest_codexbench.reports.outcomes import ERROR, NOT_RUN, SKIPPED
+from pytest_codexbench.reports.reliability import (
+    SOAK,
+    SOAK_COLUMNS,
+    SOAK_LEGEND,
+    STRESS,
+    STRESS_COLUMNS,
+    STRESS_LEGEND,
+    soak_tables,
+    stress_tables,
+)
 from pytest_codexbench.reports.told import Told
 from pytest_codexbench.reports.wording import cells_words, grouped
 
@@ -83,7 +94,13 @@ def _sections(look: Look) -> Iterator[Section]:
     yield from _downloads(look)
     if look.of_kind("upload"):
         yield Section("publish", "Publish", list(_publish(look)))
-    if told.measured:
+    if groups := stress_tables(told):
+        words = element("p", STRESS_LEGEND)
+        yield Section("stress", STRESS, [words, across.text_table("Disturbances", STRESS_COLUMNS, groups)])
+    if groups := soak_tables(told):
+        figures = across.text_table("Each node over the soak", SOAK_COLUMNS, groups)
+        yield Section("soak", SOAK, [element("p", SOAK_LEGEND), *across.over_time(look), figures])
+    if told.measured and any(look.of_kind(kind) for kind in COMPARED):
         tables = [across.stability_table(look) if look.of_kind("download") else None, across.reliability_table(look)]
         failures = overview.sentences(failure_sentences(told.measured))
         yield Section("reliability", "Stability and reliability", [*tables, failures])

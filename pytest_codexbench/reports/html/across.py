@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
+from pytest_codexbench.endurance import endurance
 from pytest_codexbench.matrix import Block, rate_text, size_text
-from pytest_codexbench.metrics import Summary
+from pytest_codexbench.metrics import Summary, figures_of
 from pytest_codexbench.records import OK
 from pytest_codexbench.reports.arrivals import in_order
 from pytest_codexbench.reports.findings import UNCORRECTED
@@ -16,6 +17,7 @@ from pytest_codexbench.reports.html.markup import Content, Markup, element, join
 from pytest_codexbench.reports.html.plot import Axis, Line, Mark, axis, bar, differ_much, key, logarithmic, plot
 from pytest_codexbench.reports.html.table import Column, figure, measured, table
 from pytest_codexbench.reports.outcomes import Outcome
+from pytest_codexbench.reports.reliability import Row
 from pytest_codexbench.reports.wording import block_words, count, number, percent, scaled, speed_mb_s, spread
 from pytest_codexbench.stats import Interval
 
@@ -275,7 +277,52 @@ def _wilson(summary: Summary | None) -> Content:
 
 
 def _transfers(outcome: Outcome) -> Content:
-    kind = outcome.cell.kind
+    kind = outcome.cell.moves
     wanted = (outcome.cell.leechers if kind == "download" else 1) * len(outcome.rounds)
     good = sum(each.outcome == OK and each.kind == kind for round_ in outcome.rounds for each in round_.transfers)
     return f"{good} of {wanted}"
+
+
+def text_table(caption: str, names: Sequence[str], groups: Mapping[str, Sequence[Row]]) -> Markup:
+    """A table of words: ``names`` of its columns, rows below their group's heading."""
+    columns = [Column(name, _nth(index), words=index == 0) for index, name in enumerate(names)]
+    return table(caption, columns, {element("span", name): list(rows) for name, rows in groups.items()})
+
+
+def _nth(index: int) -> Callable[[Row], Content]:
+    return lambda row: row[index]
+
+
+def over_time(look: Look) -> Iterator[Markup]:
+    """Memory and disk of every node against the number of the file, for each soak; and the time of each file."""
+    for one in endurance(look.told.story.rounds):
+        rounds = sorted(
+            (round_ for round_ in look.told.story.measured() if round_.cell == one.cell), key=lambda each: each.index
+        )
+        times = [(float(index), each["t100_s"] or 0.0) for index, each in figures_of(rounds).items()]
+        curves = {
+            "t100, s": {one.cell.system: [point for point in times if math.isfinite(point[1])]},
+            "memory, MB": {
+                node.name: [(float(i), m / 1e6) for i, m, _ in node.points if m is not None] for node in one.nodes
+            },
+            "disk, MB": {
+                node.name: [(float(i), d / 1e6) for i, _, d in node.points if d is not None] for node in one.nodes
+            },
+        }
+        drawn = [
+            _course(f"soak-{one.cell}-{index}", title, lines) for index, (title, lines) in enumerate(curves.items())
+        ]
+        yield element("h3", str(one.cell))
+        yield key([(node.name, style) for style, node in enumerate(one.nodes)])
+        yield element("div", [each for each in drawn if each is not None], class_="plots")
+
+
+def _course(name: str, title: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> Markup | None:
+    points = [point for curve in curves.values() for point in curve]
+    if not points:
+        return None
+    x = axis("file", [place for place, _ in points])
+    y = axis(title, [value for _, value in points])
+    lines = [Line(label, style, curve=tuple(curve)) for style, (label, curve) in enumerate(curves.items())]
+    told = f"{title} against the number of the file; the table below has the figures."
+    return element("figure", element("figcaption", title), plot(name, f"{title}, {name}", told, x, y, lines))
