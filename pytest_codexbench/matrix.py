@@ -324,7 +324,7 @@ PRESETS: Mapping[str, tuple[tuple[tuple[int, int], ...], tuple[str, ...], int]] 
     "smoke": (((2, 1), (4, 2)), ("10MB", "50MB"), 2),
     "3x3": (((2, 1), (4, 1), (8, 2)), ("25MB", "100MB", "250MB"), 6),
     "full": (FULL_PAIRS, ("100MB", "1GB", "5GB"), 6),
-    "stress": (((4, 1), (4, 2)), ("40MB",), 3),
+    "stress": (((4, 1), (4, 2)), ("40MB",), 2),
     "soak": (((4, 1),), ("40MB",), 20),
 }
 # Slow enough for something to happen in the middle of a small file.

@@ -243,7 +243,7 @@ class Bench:
             return
         cells = [cell for block in self.plan.blocks if block.kind == kind for cell in block.cells]
         self._any_cell = True
-        # of a kind that the matrix has no cells of, no item is left: see below
+        # of a kind that the matrix has no cells of, no item is left: see pytest_pycollect_makeitem
         metafunc.parametrize("cell", [_param(cell) for cell in cells] or [NO_CELL], indirect=True)
 
     def _parametrize_variants(self, metafunc: pytest.Metafunc) -> None:
@@ -275,13 +275,18 @@ class Bench:
         if found := failures(stage.meetings):
             pytest.fail("\n".join(found), pytrace=False)
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pycollect_makeitem(self) -> Generator[None, Any, Any]:
+        """No item of a test whose kind has no cells in this matrix."""
+        made = yield
+        return [item for item in made if _has_cell(item)] if isinstance(made, list) else made
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Tests in the order of the plan, so that each cluster is brought up once."""
         from pytest_codexbench.plan import by_cluster
 
         blocks = [block for _, group in by_cluster(self.plan.blocks) for block in group]
         place = {cell: index for index, block in enumerate(blocks) for cell in block.cells}
-        items[:] = [item for item in items if _kind(item) is None or _cell_of(item) is not None]
         if "download" not in self.options.matrix.experiments:  # a matrix of disturbances, or a soak, is of nothing else
             items[:] = [item for item in items if not _staged(item)]
         items.sort(key=lambda item: place[found] if (found := _cell_of(item)) else -1)
@@ -713,6 +718,12 @@ def _param(cell: Cell) -> Any:
         disturbance=cell.disturbance,
     )
     return pytest.param(cell, id=str(cell), marks=mark)
+
+
+def _has_cell(item: pytest.Item) -> bool:
+    """Whether a test of an experiment has something to measure; true of any other test."""
+    spec = getattr(item, "callspec", None)
+    return spec is None or _kind(item) is None or spec.params.get("cell") is not None
 
 
 def _cell_of(item: pytest.Item) -> Cell | None:

@@ -1,4 +1,4 @@
-"""Disturbances on Kubernetes: programs killed in their Pods and started again, without spoiling a round."""
+"""Disturbances on Kubernetes: programs that are killed in their Pods, and started again by the cluster."""
 
 from __future__ import annotations
 
