@@ -289,7 +289,8 @@ class Bench:
         place = {cell: index for index, block in enumerate(blocks) for cell in block.cells}
         if "download" not in self.options.matrix.experiments:  # a matrix of disturbances, or a soak, is of nothing else
             items[:] = [item for item in items if not _staged(item)]
-        items.sort(key=lambda item: place[found] if (found := _cell_of(item)) else -1)
+        last = len(place)  # tests with deployments of their own come when all cells are through
+        items.sort(key=lambda item: place[found] if (found := _cell_of(item)) else last if _staged(item) else -1)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
@@ -566,6 +567,10 @@ class Bench:
                 reporter.write_line(f"left out: {text}")
             for line in plan_lines(told, cells, self.plan, self.known, self.backend.room()):
                 reporter.write_line(line)
+            if staged := [item.name for item in session.items if _staged(item)]:
+                reporter.write_line(f"  and {len(staged)} tests with several deployments, of which no cost is known:")
+                for name in staged:
+                    reporter.write_line(f"  {name}")
         return True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -27,6 +27,8 @@ OURS = dict(os.environ)
 """The environment of whoever runs the tests: pytester has a home of its own, where no cluster was ever built."""
 NAMES = ("agent", "runner", "kubo", "double", "gowaku", "victoria")
 """Images that the tests use."""
+CELLS = ("test_download.py", "test_upload.py")
+"""The benchmarks of cells."""
 VICTORIA = "/usr/local/bin/victoria-metrics"
 """Where the image of that name has its program."""
 GIVEN = "CODEXBENCH_TEST_IMAGES"
@@ -135,15 +137,15 @@ class Swarms:
     def __init__(self, pytester: pytest.Pytester, kube: Kube) -> None:
         self.pytester, self.kube = pytester, kube
 
-    def _argv(self, matrix: str, arguments: Sequence[str]) -> list[str]:
+    def _argv(self, matrix: str, arguments: Sequence[str], tests: Sequence[str] = CELLS) -> list[str]:
         (self.pytester.path / "mine.toml").write_text(matrix, encoding="utf-8")
         where = ["--cb-backend=kubernetes", f"--cb-agent-image={self.kube.images['agent']}"]
-        suite = [str(TESTS.parent / "tests_bench"), "--rootdir", str(self.pytester.path)]
+        suite = [*(str(TESTS.parent / "tests_bench" / name) for name in tests), "--rootdir", str(self.pytester.path)]
         return [*suite, "--matrix=mine.toml", *where, *LEAN, *arguments]
 
-    def run(self, matrix: str, *arguments: str) -> pytest.RunResult:
+    def run(self, matrix: str, *arguments: str, tests: Sequence[str] = CELLS) -> pytest.RunResult:
         """Run a matrix, given as the text of its file."""
-        return self.pytester.runpytest_subprocess(*self._argv(matrix, arguments))
+        return self.pytester.runpytest_subprocess(*self._argv(matrix, arguments, tests))
 
     @contextmanager
     def running(self, matrix: str, *arguments: str) -> Iterator[Run]:

@@ -150,3 +150,16 @@ def test_under_xdist_it_is_measured_once(bench: Bench) -> None:
 
     run.assert_outcomes(passed=1)
     assert [0, 1] == [meeting.index for meeting in bench.story().meetings]
+
+
+def test_a_plan_names_it_and_the_cells_come_first(bench: Bench) -> None:
+    """What it takes nobody knows, but that it would run is said; within a budget cells are not kept waiting by it."""
+    bench.pytester.makepyfile(
+        test_spread=OWN.format(more="pass")
+        + "\n\nimport pytest\n\n@pytest.mark.experiment('download')\ndef test_cells(cell, rounds):\n    pass\n"
+    )
+    run = bench.run("--cb-plan")
+
+    run.stdout.fnmatch_lines(["*and 1 tests with several deployments*", "*test_mine*"])
+    listed = bench.run("--collect-only", "-q")
+    assert "test_mine" in [line for line in listed.outlines if "::" in line][-1]

@@ -59,6 +59,8 @@ def _nothing_is_seen_on_another_shard(sender: Node, apart: Node) -> None:
     _, seen = each([sender, apart], act)
     assert [] == seen, "a message was seen on a shard that it was not sent to"
     apart.subscribe(0)
+    # had it taken part before, this would be in what came meanwhile
+    assert [] == apart.receive(payload, 0, 1.0), "a message was seen by a node that did not take part in its shard"
     awaited_mesh([sender, apart])
 
 

@@ -6,7 +6,7 @@ system: {{ .Values.implementation }}
 {{- if $nim }}
 image: {{ include "node.image" (dict "root" . "image" .Values.image "repository" "wakuorg/nwaku" "tag" "v0.36.0") | quote }}
 {{- else }}
-image: {{ include "node.image" (dict "root" . "image" .Values.image "repository" "wakuorg/go-waku" "tag" "v0.9.0") | quote }}
+image: {{ include "node.image" (dict "root" . "image" .Values.image "repository" "wakuorg/go-waku" "tag" "v0.10.1") | quote }}
 {{- end }}
 pullPolicy: {{ .Values.image.pullPolicy }}
 memory: 128

@@ -23,7 +23,7 @@ from pytest_codexbench.backends.kubernetes.forward import forwarded
 from pytest_codexbench.backends.kubernetes.namespaces import copy_secrets, namespace, swept
 from pytest_codexbench.backends.kubernetes.owners import OWNER, RUN, Register
 from pytest_codexbench.backends.kubernetes.pods import Pod, Pods, incidents
-from pytest_codexbench.backends.kubernetes.release import Helm, chart_of
+from pytest_codexbench.backends.kubernetes.release import SHARED, Helm, chart_of
 from pytest_codexbench.backends.kubernetes.values import image_values, values_of
 from pytest_codexbench.errors import CannotRun, NotReady, WrongInput
 from pytest_codexbench.matrix import Shape
@@ -83,6 +83,11 @@ class Kubernetes:
         """What is missing: a cluster, Helm, a chart of the system."""
         if chart_of(shape.variant.system) is None:
             return f"there is no chart of {shape.variant.system}; use the local backend"
+        if shape.variant.system in SHARED and not shape.variant.setting("image"):
+            # nothing else asks for these: a cluster that cannot pull them would be waited for in every run
+            return (
+                f"no image is given for it; write image = 'NAME:TAG' below [systems.{shape.variant}] in a matrix file"
+            )
         try:
             _ = self._api, self._helm
         except CannotRun as error:
