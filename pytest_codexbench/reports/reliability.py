@@ -190,9 +190,7 @@ def _over_time(every: Sequence[Endurance]) -> Iterator[str]:
         parts = [_speed_words(one.seconds)] if one.seconds else []
         if one.leaking:
             most = max(node.memory.slope for node in one.leaking if node.memory)
-            parts.append(
-                f"memory of {count(len(one.leaking), 'node')} rises, by {most / 1e3:.0f} kB a file at the most"
-            )
+            parts.append(f"memory of {count(len(one.leaking), 'node')} rises, by up to {most / 1e3:.0f} kB a file")
         elif one.nodes:
             parts.append("memory of no node rises")
         if one.keeping:
