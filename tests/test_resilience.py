@@ -107,7 +107,7 @@ def test_sentences_say_who_came_through_at_what_cost() -> None:
     assert (
         "The only seeder is killed at 30 % and started again 8 s later (seeder-restarts): bittorrent succeeded in 6 of "
         "6 (95 % interval 61 to 100 %), its last leecher took 2.00x the undisturbed time, new bytes came 0.500 s after "
-        "its end, 30.0 MB were fetched again; http succeeded in 0 of 6 (95 % interval 0 to 39 %)."
+        "its end, 30.0 MB came more than once; http succeeded in 0 of 6 (95 % interval 0 to 39 %)."
     ) == found[1]
     assert any("In 1 round the disturbance did not happen" in sentence for sentence in found)
 
