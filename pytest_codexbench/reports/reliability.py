@@ -39,8 +39,9 @@ SOAK_COLUMNS = (
 )
 STRESS_LEGEND = (
     "ratio: t100 over that of the undisturbed round of the same draw, of the median and of the last leecher; over 1 is "
-    "slower. recovery: from the end of the disturbance until new bytes came. beyond the file: payload that all leechers "
-    "took more than once; swarms do so undisturbed, too. Void rounds, in which it did not happen, are in no other column."
+    "slower. recovery: from the end of the disturbance until new bytes came. beyond the file: payload that leechers "
+    "took more than once; swarms do so undisturbed, too. Void rounds, in which it did not happen, are in no other "
+    "column."
 )
 SOAK_LEGEND = (
     "memory and disk after each file's deletion; what they grow a round is Theil and Sen's slope, rho Spearman's rank "
