@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 from pytest_codexbench.agent.client import Download, Node
 from pytest_codexbench.disturbances import CPU_SHARE, DISK, LOSS_PERCENT, NETWORK, PROCESSOR, ROOM_SHARE, Disturbance
@@ -20,8 +19,19 @@ from pytest_codexbench.together import each
 
 # A disk is made in whole pages, and file systems keep some for themselves.
 DISK_MARGIN, DISK_LEAST = 1.02, 8_000_000
+GRACE_S = 2.0
 
 Again = Callable[[], Handle | None]
+
+
+def _mended(node: Node) -> bool:
+    """Take away what holds a node back; whether it is gone."""
+    try:
+        node.mend()
+        now = node.condition()
+    except BenchError:
+        return False
+    return now["packets"] is None and not now["processor"]
 
 
 class Calm:
@@ -29,6 +39,7 @@ class Calm:
 
     late: Node | None = None
     trouble: BenchError | None = None
+    unmended: Sequence[str] = ()
 
     def prepare(self, name: str, handle: Handle, deadline_s: float) -> None:
         """What is so from before the start; ``name`` and ``handle`` are the file's."""
@@ -277,11 +288,11 @@ class Disturbing(Calm):
 
     def put_right(self) -> None:
         """Nothing holds a node back any longer; of one that cannot be told so, the cluster is replaced."""
-        self.over()
-        if self.what.asks:
-            for node in self.victims:
-                with suppress(BenchError):  # its cluster goes, with all that held it back
-                    node.mend()
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(GRACE_S)  # after a Ctrl-C it may be in the middle of something
+        if self.what.asks in (NETWORK, PROCESSOR):
+            self.unmended = [node.name for node in self.victims if not _mended(node)]
 
     def _read_back(self) -> None:
         for node in self.victims:
@@ -345,8 +356,9 @@ class Disturbing(Calm):
     def _recovery_s(self, downloads: Sequence[Download]) -> float | None:
         """From the end of it to the first new bytes: the median over the leechers that still lacked some."""
         if self._ended is None:
-            # killed, and all gave up before it was started again
-            return math.inf if self._begun is not None and self.what.down_s is not None else None
+            # killed, and it was all over before it was started again: all gave up, or had the rest from each other
+            lost = any(download.transfer.outcome != OK for download in downloads)
+            return math.inf if lost and self.what.down_s is not None else None
         ends, ended = self._ends(downloads), self._ended
         affected = self.victims if self.what.victim == "leecher" else self.leechers
         names = [node.name for node in affected if ends.get(node.name, math.inf) > ended]

@@ -14,6 +14,8 @@ from pytest_codexbench.stats import slope, spearman, wilson
 
 # Of fewer rounds a trend is chance.
 ENOUGH = 6
+# Less than a block of a disk a file is what a log or an index may take.
+BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Endurance:
     @property
     def keeping(self) -> list[NodeCourse]:
         """Nodes whose disk does not get back what a deletion should free."""
-        return [node for node in self.nodes if node.disk is not None and node.disk.rises]
+        return [node for node in self.nodes if node.disk is not None and node.disk.rises and node.disk.slope >= BLOCK]
 
 
 def endurance(rounds: Iterable[Round]) -> list[Endurance]:

@@ -167,6 +167,8 @@ class _Course:
             error = str(failure)
         finally:
             self.upset.put_right()
+            self.left_on += self.upset.unmended
+            self.flags += [f"{name} may still be held back" for name in self.upset.unmended]
         if self.upset.trouble is not None:
             error = error or str(self.upset.trouble)
         self.forget()

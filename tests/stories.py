@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from pytest_codexbench.disturbances import UNDISTURBED
 from pytest_codexbench.matrix import BUILT_IN, Cell, Shape, Variant
 from pytest_codexbench.records import (
     FAILED,
     OK,
     Counters,
     Environment,
+    Happened,
     Note,
     Round,
     Story,
@@ -67,7 +70,7 @@ def round_of(
         transfers = _upload(what, names, seconds)
     else:
         transfers = [_download(what, name, 3.0 if math.isinf(seconds) else seconds) for name in leechers]
-    if math.isinf(seconds) and what.kind == "download":
+    if math.isinf(seconds) and what.moves == "download":
         # all but one: the median over leechers is not reached either
         transfers = [transfers[0], *(_lost(what, name) for name in leechers[1:])] if leechers[2:] else [
             _lost(what, name) for name in leechers
@@ -196,6 +199,52 @@ def uploads() -> Told:
     return story(*groups), run_of(*cells)
 
 
+def stressed() -> Told:
+    """Two systems, disturbed and not. A swarm's last leecher takes twice its time; http fails; one round is void."""
+    names = (UNDISTURBED, "seeder-restarts", "late-leecher")
+    cells = {
+        (system, name): replace(cell(system, 4, 1), kind="reliability", disturbance=name)
+        for system in ("bittorrent", "http")
+        for name in names
+    }
+    groups = []
+    for (system, name), each in cells.items():
+        lost = system == "http" and name == "seeder-restarts"
+        times = [math.inf if lost else 2 * one if name == "seeder-restarts" else one for one in SIX]
+        groups.append([upset(each, index, seconds) for index, seconds in enumerate(times)])
+    late = groups[2]
+    late[3] = replace(late[3], happened=Happened("late-leecher", void="its moment never came"))
+    return story(*groups), run_of(*cells.values())
+
+
+def upset(what: Cell, index: int, seconds: float) -> Round:
+    """A round with a disturbance from which bytes came again after 0.5 s, if they ever did; 10 MB came twice."""
+    made = round_of(what, index, seconds)
+    twice = {name: replace(each, payload_rx_bytes=what.size + 10 * MB) for name, each in made.nodes.items()}
+    if what.disturbance == UNDISTURBED:
+        return replace(made, nodes={name: replace(each, payload_rx_bytes=what.size) for name, each in twice.items()})
+    again = math.inf if math.isinf(seconds) else 0.5
+    it = Happened(what.disturbance, made.seeders, 31.0, 1.0, 9.0, 9.5, again, {"dropped_packets": 3.0})
+    return replace(made, nodes=twice, happened=it)
+
+
+def soaked() -> Told:
+    """Ten files one after the other: memory of one node grows by 1 MB each, and its program is started anew once.
+
+    Disk of another keeps 2 MB each.
+    """
+    what = replace(cell("bittorrent", 3, 1), kind="stability")
+    rounds = []
+    for index in range(10):
+        rest = {
+            "n00": Counters(rss_bytes=(50 + index) * MB, disk_bytes=MB, started_at_s=1000.0 + 60 * (index > 5)),
+            "n01": Counters(rss_bytes=50 * MB, disk_bytes=(1 + 2 * index) * MB, started_at_s=1000.0),
+            "n02": Counters(),
+        }
+        rounds.append(replace(round_of(what, index, 2.0 + 0.1 * (index % 2)), rest=rest))
+    return story(rounds), run_of(what, rounds=100_000)
+
+
 def mixed() -> Told:
     """All of it at once, over two sizes: what a table must stand."""
     told = [normal(), uploads(), skipped()]
@@ -216,5 +265,5 @@ def mixed() -> Told:
 
 
 STORIES: Mapping[str, Any] = {
-    each.__name__: each for each in (normal, short, failing, single, skipped, empty, uploads, mixed)
+    each.__name__: each for each in (stressed, soaked, normal, short, failing, single, skipped, empty, uploads, mixed)
 }

@@ -251,6 +251,18 @@ def test_a_disturbance_that_is_switched_off_makes_its_round_void(
     assert ["ok", "ok"] == [transfer.outcome for transfer in told.transfers]
 
 
+def test_a_node_that_is_not_set_free_is_told_and_its_cluster_replaced(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the next rounds would lose packets without knowing it."""
+    monkeypatch.setattr(Node, "mend", lambda self: None)
+
+    told = run("swarm", "packet-loss", (2, 1))
+
+    assert ("n00", "n01") == told.left_on
+    assert ["n00 may still be held back", "n01 may still be held back"] == list(told.flags)
+
+
 def test_one_that_comes_too_late_makes_its_round_void(run: Run) -> None:
     """When everybody has everything there is nobody to disturb."""
     told = run("swarm", "seeder-restarts", percent=100)

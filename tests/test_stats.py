@@ -23,6 +23,7 @@ from pytest_codexbench.stats import (
     median_interval,
     median_ratio_interval,
     ratio,
+    slope,
     spearman,
     verdict,
     wilson,
@@ -497,3 +498,13 @@ def test_drift_takes_what_never_arrived_as_the_slowest() -> None:
 def test_one_round_does_not_drift() -> None:
     """A correlation needs two."""
     assert spearman([0], [1.5]) is None
+
+
+def test_the_slope_is_the_median_of_all_slopes() -> None:
+    """Theil and Sen's: of points on a line it is the line's, whatever a few others say; without any it is 0."""
+    line = [3.0 * x + 1 for x in range(10)]
+
+    assert 3.0 == slope(range(10), line)
+    assert 3.0 == slope(range(10), [*line[:8], 1e6, -1e6])
+    assert 0.0 == slope([1.0, 1.0], [2.0, 3.0])
+    assert reference.theilslopes(line[::-1], range(10)).slope == slope(range(10), line[::-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -11,6 +12,7 @@ from pytest_codexbench.metrics import Summary
 from pytest_codexbench.reports.outcomes import ERROR, FAILED, PASSED, Outcome, viewed
 from pytest_codexbench.reports.told import Told
 from pytest_codexbench.reports.wording import CONTROL, number, percent, speed_mb_s, spread
+from pytest_codexbench.resilience import Resilience, resilience
 from pytest_codexbench.stats import Interval
 
 MAIN = {
@@ -43,8 +45,9 @@ def document(told: Told) -> str:
     _add_properties(
         suite, [(f"codexbench.{key}", run[key]) for key in ("id", "matrix", "seed", "backend") if key in run]
     )
+    upset = {one.cell: one for one in resilience(told.story.rounds)}
     for outcome in found:
-        _add_case(suite, outcome)
+        _add_case(suite, outcome, _beside(upset.get(outcome.cell)))
     suites = Element("testsuites", name="codexbench")
     suites.append(suite)
     indent(suites)
@@ -59,6 +62,7 @@ def properties(summary: Summary) -> list[tuple[str, str | float]]:
         ("codexbench.nodes", cell.shape.nodes),
         ("codexbench.seeders", cell.seeders),
         ("codexbench.size", cell.size),
+        *([("codexbench.disturbance", cell.disturbance)] if cell.disturbance else []),
         ("codexbench.rounds", summary.rounds),
         ("codexbench.rounds_failed", summary.rounds - summary.succeeded),
         ("codexbench.rounds_flagged", summary.flagged),
@@ -112,12 +116,21 @@ def _seconds(outcome: Outcome) -> float:
     return sum(round_.seconds.get("round_s", 0.0) for round_ in outcome.rounds)
 
 
-def _add_case(suite: Element, outcome: Outcome) -> None:
+def _beside(one: Resilience | None) -> list[tuple[str, str | float]]:
+    """What a disturbed cell says beside the undisturbed one, for its properties."""
+    if one is None:
+        return []
+    ratios = {"ratio_to_undisturbed": one.ratio, "last_ratio_to_undisturbed": one.last}
+    told = [(f"codexbench.{name}.median", _said(ratio.median)) for name, ratio in ratios.items() if ratio is not None]
+    return [("codexbench.rounds_void", one.void), *told]
+
+
+def _add_case(suite: Element, outcome: Outcome, more: Sequence[tuple[str, str | float]] = ()) -> None:
     kind, cell = outcome.cell.kind, outcome.cell
     name, seconds = f"test_{kind}[{cell}]", f"{_seconds(outcome):.3f}"
     case = SubElement(suite, "testcase", classname=f"codexbench.{kind}", name=name, time=seconds)
     if outcome.summary:
-        _add_properties(case, properties(outcome.summary))
+        _add_properties(case, [*properties(outcome.summary), *more])
     if element := _element(outcome):
         reason = clean(f"{outcome.status}: {outcome.reason}")
         told = SubElement(case, element, message=reason.splitlines()[0])

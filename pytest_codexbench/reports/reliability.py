@@ -22,7 +22,7 @@ STRESS_COLUMNS = (
     "t100 ratio",
     "last leecher's ratio",
     "recovery s",
-    "fetched again MB",
+    "beyond the file MB",
     "longest stall s",
     "void",
 )
@@ -39,8 +39,9 @@ SOAK_COLUMNS = (
 )
 STRESS_LEGEND = (
     "ratio: t100 over that of the undisturbed round of the same draw, of the median and of the last leecher; over 1 is "
-    "slower. recovery: from the end of the disturbance until new bytes came. Void rounds, in which it did not happen, "
-    "are in no other column."
+    "slower. recovery: from the end of the disturbance until new bytes came. beyond the file: payload that leechers "
+    "took more than once; swarms do so undisturbed, too. Void rounds, in which it did not happen, are in no other "
+    "column."
 )
 SOAK_LEGEND = (
     "memory and disk after each file's deletion; what they grow a round is Theil and Sen's slope, rho Spearman's rank "
@@ -172,7 +173,7 @@ def _cost_words(found: Sequence[Resilience]) -> str:
     if recovery:
         parts.append(f"new bytes came {_range([number(value) for value in sorted(recovery)])} s after its end")
     if again and max(again) > 0.01 * found[0].cell.size:
-        parts.append(f"{_range([number(value / 1e6) for value in sorted(again)])} MB were fetched again")
+        parts.append(f"{_range([number(value / 1e6) for value in sorted(again)])} MB came more than once")
     return ", ".join(parts)
 
 
@@ -190,9 +191,7 @@ def _over_time(every: Sequence[Endurance]) -> Iterator[str]:
         parts = [_speed_words(one.seconds)] if one.seconds else []
         if one.leaking:
             most = max(node.memory.slope for node in one.leaking if node.memory)
-            parts.append(
-                f"memory of {count(len(one.leaking), 'node')} rises, by {most / 1e3:.0f} kB a file at the most"
-            )
+            parts.append(f"memory of {count(len(one.leaking), 'node')} rises, by up to {most / 1e3:.0f} kB a file")
         elif one.nodes:
             parts.append("memory of no node rises")
         if one.keeping:

@@ -13,6 +13,7 @@ from pytest_codexbench.metrics import VIEWS, Summary
 from pytest_codexbench.records import Story
 from pytest_codexbench.reports import DOCUMENTS
 from pytest_codexbench.reports.comparisons import (
+    COMPARED,
     FAIL,
     MARGINS,
     PASS,
@@ -362,7 +363,7 @@ def _tries(folder: Path, run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     matrix = (options or {}).get("matrix") or run.get("matrix") or "smoke"
     if matrix == "3x3" and isinstance(run.get("rounds"), int) and run["rounds"] >= ENOUGH:
         yield f"{called} --matrix=full --cb-plan", "what the full matrix takes; runs nothing"
-    elif matrix != "full":
+    elif matrix != "full" and _has_downloads(run):
         yield f"{called} --matrix=3x3", f"{ENOUGH} rounds a cell: intervals, and verdicts"
     cells = [cell for cell in run.get("cells") or () if isinstance(cell, Mapping) and "variant" in cell]
     if len({cell["variant"] for cell in cells}) > 1:
@@ -375,3 +376,9 @@ def _near(folder: Path) -> Path:
     """The folder as one would type it here."""
     here = Path.cwd()
     return folder.resolve().relative_to(here) if folder.resolve().is_relative_to(here) else folder.resolve()
+
+
+def _has_downloads(run: Mapping[str, Any]) -> bool:
+    """Whether it measured what other matrices do too; one of which nothing is known may have."""
+    cells = [cell for cell in run.get("cells") or () if isinstance(cell, Mapping)]
+    return not cells or any(cell.get("kind") in COMPARED for cell in cells)

@@ -29,6 +29,12 @@ from pytest_codexbench.reports.told import Told
 from pytest_codexbench.reports.wording import cells_words, grouped
 
 STYLE = Path(__file__).with_name("style.css")
+EVERY = {
+    "download": "Every download scenario",
+    "upload": "Every publish scenario",
+    "reliability": "Every scenario under stress",
+    "stability": "Every soak",
+}
 # The style alone may be used, and nothing may be fetched, whatever else came into the page.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 BARS = (
@@ -105,7 +111,7 @@ def _sections(look: Look) -> Iterator[Section]:
         failures = overview.sentences(failure_sentences(told.measured))
         yield Section("reliability", "Stability and reliability", [*tables, failures])
     yield Section("several-networks", "Several networks in one test", list(_several(told)))
-    for kind, name in (("download", "Every download scenario"), ("upload", "Every publish scenario")):
+    for kind, name in EVERY.items():
         parts = [scenarios.scenario(look, block, group) for block, group in look.of_kind(kind).items()]
         yield Section(f"every-{kind}", name, parts)
     yield Section("left-out", "Not measured", list(_left_out(told)))

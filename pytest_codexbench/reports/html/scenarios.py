@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pytest_codexbench.matrix import Block, Cell
-from pytest_codexbench.metrics import VIEWS, Figures, Summary
+from pytest_codexbench.metrics import HEADLINE, VIEWS, Figures, Summary
 from pytest_codexbench.records import OK, Round, Transfer
 from pytest_codexbench.reports.arrivals import PERCENTS, Arrival, arrival, in_order
 from pytest_codexbench.reports.findings import limited_by, ratio_sentence
@@ -34,6 +34,8 @@ VIEW_WORDS = {"available": "in any order", "contiguous": "in order"}
 SHARE = Axis("% of the file", 0.0, 100.0, tuple((float(share), str(share)) for share in (0, 25, 50, 75, 100)))
 # What failed transfers said: the first ones of a cell, and so much of a log's end.
 MOST_TRANSFERS, MOST_TAIL = 6, 1500
+# A soak may have thousands.
+MOST_ROUNDS = 500
 UNITS = {"_mb_s": (1.0, "MB/s"), "_bytes": (1e-6, "MB"), "_s": (1.0, "s")}
 
 Arrivals = Mapping[Cell, Mapping[str, Arrival]]
@@ -42,7 +44,7 @@ Arrivals = Mapping[Cell, Mapping[str, Arrival]]
 def scenario(look: Look, block: Block, group: Sequence[Outcome]) -> Markup:
     """One block: its systems beside each other, then each cell."""
     alone = len(group) == len(look.of_kind(block.kind)) == 1
-    arrivals = {outcome.cell: _arrivals(outcome) for outcome in group if block.kind == "download"}
+    arrivals = {outcome.cell: _arrivals(outcome) for outcome in group if block.kind != "upload"}
     return element(
         "section",
         element("h3", "Publish " if block.kind == "upload" else "", block_words(block)),
@@ -106,8 +108,8 @@ def _line(system: str, style: int, told: Arrival, x: Axis) -> Line:
 
 
 def _beside(look: Look, block: Block, group: Sequence[Outcome]) -> Markup:
-    headline = "t100_s" if block.kind == "download" else "publish_s"
-    time = "until all is there, s" if block.kind == "download" else "publish, s"
+    headline = HEADLINE[block.kind]
+    time = "publish, s" if block.kind == "upload" else "until all is there, s"
     columns = [
         Column[Outcome]("system", lambda one: look.link(one.cell, look.system(one.cell.system)), words=True),
         Column[Outcome]("rounds", lambda one: f"{one.summary.succeeded}/{one.summary.rounds}" if one.summary else None),
@@ -181,8 +183,8 @@ def _own_curves(look: Look, cell: Cell, arrivals: Mapping[str, Arrival]) -> Mark
 def _rounds(outcome: Outcome) -> Markup:
     """Each round with its median, fastest and slowest leecher."""
     assert outcome.summary is not None  # noqa: S101 - it was measured
-    told = [(round_, outcome.summary.figures[round_.index]) for round_ in outcome.rounds]
-    shown = {"download": DOWNLOAD_ROUND, "upload": UPLOAD_ROUND}[outcome.cell.kind]
+    told = [(round_, outcome.summary.figures[round_.index]) for round_ in outcome.rounds[-MOST_ROUNDS:]]
+    shown = {"download": DOWNLOAD_ROUND, "upload": UPLOAD_ROUND}[outcome.cell.moves]
     columns = [
         Column[tuple[Round, Figures]]("round", lambda one: str(one[0].index)),
         Column[tuple[Round, Figures]]("started", lambda one: one[0].started_at[:19].replace("T", " ")),
@@ -190,7 +192,9 @@ def _rounds(outcome: Outcome) -> Markup:
         Column("ok", lambda one: "yes" if one[0].success else element("strong", "no"), words=True),
         Column("flags", lambda one: "; ".join(map(one_line, one[0].flags)), words=True),
     ]
-    return table(f"{outcome.cell}: each round", columns, {None: told})
+    left_out = len(outcome.rounds) - len(told)
+    which = f"each round, but for the first {left_out}, which are in records.jsonl" if left_out else "each round"
+    return table(f"{outcome.cell}: {which}", columns, {None: told})
 
 
 DOWNLOAD_ROUND = {
