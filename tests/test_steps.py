@@ -20,6 +20,9 @@ from pytest_codexbench.plan import blocks_of, draw
 from pytest_codexbench.records import JOURNAL, read_journal
 from pytest_codexbench.run import PROVENANCE, read_provenance
 
+# Whole runs, some of them several.
+pytestmark = pytest.mark.timeout(300)
+
 SUITE = str(Path(__file__).parents[1] / "tests_bench")
 MATRIX = 'shapes = [[2, 1]]\nsizes = ["1MB", "2MB"]\nrounds = 2\n[systems.http]\n'
 
