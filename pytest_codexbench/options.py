@@ -24,8 +24,6 @@ from pytest_codexbench.matrix import (
 from pytest_codexbench.matrixfile import read_matrix
 from pytest_codexbench.plan import parse_time
 from pytest_codexbench.programs import checked_program
-from pytest_codexbench.series import Database
-from pytest_codexbench.systems import find, passes_messages
 
 N = TypeVar("N", int, float, str)
 
@@ -167,6 +165,8 @@ def read_options(asked: Asked) -> Options:
     Raises:
         WrongInput: naming the option, its value and what would be right.
     """
+    # not at the top: these options are declared at the start of every pytest, with a matrix or not
+    from pytest_codexbench.series import Database
 
     def value(name: str) -> str | None:
         given = asked(name)
@@ -275,6 +275,8 @@ def _apart(chosen: Matrix) -> tuple[Matrix, tuple[Variant, ...]]:
     Raises:
         WrongInput: if none is left, or a system is not known.
     """
+    from pytest_codexbench.systems import find, passes_messages
+
     messengers = tuple(variant for variant in chosen.variants if passes_messages(find(variant.system)))
     if not messengers:
         return chosen, ()

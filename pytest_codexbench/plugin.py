@@ -356,15 +356,10 @@ class Bench:
             return
         from pytest_codexbench.errors import BenchError
         from pytest_codexbench.progress import FOLDER, Progress, real_stdout
-        from pytest_codexbench.series import Database
         from pytest_codexbench.systems import needs_of
-        from pytest_codexbench.watching import Page
 
         try:
-            if self.options.metrics_url:
-                Database(self.options.metrics_url).check()
-            if self.options.metrics_port:
-                self._page = Page(self.options.metrics_port)
+            self._check_measurements()
             self.run = self._opened()
         except BenchError as error:
             raise pytest.UsageError(str(error)) from error
@@ -381,6 +376,17 @@ class Bench:
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is signal.SIG_DFL:
                     signal.signal(number, self._interrupt)
+
+    def _check_measurements(self) -> None:
+        """The database that is to be asked answers, and the page for a Prometheus has its port."""
+        if self.options.metrics_url:
+            from pytest_codexbench.series import Database
+
+            Database(self.options.metrics_url).check()
+        if self.options.metrics_port:
+            from pytest_codexbench.watching import Page
+
+            self._page = Page(self.options.metrics_port)
 
     def _also(self) -> Callable[[str, Mapping[str, Any]], None]:
         """Who else hears of each event: the page for a Prometheus, if there is one."""
