@@ -22,7 +22,7 @@ from pytest_codexbench.matrix import (
     variant_named,
 )
 from pytest_codexbench.matrixfile import read_matrix
-from pytest_codexbench.plan import parse_time
+from pytest_codexbench.plan import Plan, blocks_of, parse_time
 from pytest_codexbench.programs import checked_program
 
 N = TypeVar("N", int, float, str)
@@ -118,6 +118,12 @@ class Options:
     metrics_url: str | None = None
     programs: Mapping[str, str] = field(default_factory=dict)
     messengers: tuple[Variant, ...] = ()
+
+    @property
+    def whole_plan(self) -> Plan:
+        """All cells of the matrix, whatever is selected of them."""
+        matrix = self.matrix
+        return Plan(matrix.name, blocks_of(matrix), matrix.rounds, self.seed, self.backend, self.deadline_s)
 
     def variant(self, name: str) -> Variant:
         """A variant by its name: one of the matrix, or built in, or plainly of the system of that name.

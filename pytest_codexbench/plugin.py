@@ -201,10 +201,7 @@ class Bench:
     @cached_property
     def plan(self) -> Plan:
         """All cells of the matrix, whatever is selected."""
-        from pytest_codexbench.plan import Plan, blocks_of
-
-        matrix, options = self.options.matrix, self.options
-        return Plan(matrix.name, blocks_of(matrix), matrix.rounds, options.seed, options.backend, options.deadline_s)
+        return self.options.whole_plan
 
     @cached_property
     def blocks(self) -> Mapping[Cell, Block]:

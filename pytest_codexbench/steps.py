@@ -16,7 +16,6 @@ from typing import Any
 from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.matrix import Block, rate_text, size_text
 from pytest_codexbench.options import Asked, read_options
-from pytest_codexbench.plan import Plan, blocks_of
 from pytest_codexbench.records import JOURNAL, Story, read_journal
 from pytest_codexbench.run import PLACE, PROVENANCE, difference, read_provenance
 
@@ -31,13 +30,7 @@ def blocks(asked: Asked) -> list[str]:
     Raises:
         WrongInput: as options do.
     """
-    return [str(block) for block in _plan(asked).blocks]
-
-
-def _plan(asked: Asked) -> Plan:
-    options = read_options(asked)
-    matrix = options.matrix
-    return Plan(matrix.name, blocks_of(matrix), matrix.rounds, options.seed, options.backend, options.deadline_s)
+    return [str(block) for block in read_options(asked).whole_plan.blocks]
 
 
 def _select(block: Block) -> str:
@@ -58,7 +51,7 @@ def run_block(name: str, results: Path, asked: Asked, arguments: Sequence[str]) 
     Raises:
         WrongInput: if there is no such block, or pytest does not take what it was asked for.
     """
-    plan = _plan(asked)
+    plan = read_options(asked).whole_plan
     found = next((block for block in plan.blocks if str(block) == name), None)
     if found is None:
         raise WrongInput(

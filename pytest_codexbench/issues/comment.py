@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_codexbench.forecast import bytes_text, duration_text
 from pytest_codexbench.issues.body import Refused
-from pytest_codexbench.issues.request import KINDS, Request
+from pytest_codexbench.issues.request import Request
 from pytest_codexbench.issues.state import (
     APPROVE,
     APPROVED,
@@ -28,7 +28,7 @@ from pytest_codexbench.issues.state import (
     Approval,
     State,
 )
-from pytest_codexbench.matrix import rate_text, size_text
+from pytest_codexbench.matrix import KINDS, rate_text, size_text
 from pytest_codexbench.records import Story
 from pytest_codexbench.reports.wording import count
 
