@@ -16,8 +16,8 @@ from typing import Any
 from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.matrix import Block, rate_text, size_text
 from pytest_codexbench.options import Asked, read_options
-from pytest_codexbench.records import JOURNAL, Story, read_journal
-from pytest_codexbench.run import PLACE, PROVENANCE, difference, read_provenance
+from pytest_codexbench.records import JOURNAL, Story, lines_of, read_journal
+from pytest_codexbench.run import PLACE, PROVENANCE, difference, read_provenance, runs_of
 
 SUITE = ("--pyargs", "pytest_codexbench.suite")
 # What pytest says of a command line that it does not take, and of one that leaves no test.
@@ -58,8 +58,7 @@ def run_block(name: str, results: Path, asked: Asked, arguments: Sequence[str]) 
             f"block {name!r}: matrix {plan.matrix} has none of that name; `codexbench emit blocks` lists them"
         )
     results = results / name
-    before = [folder for folder in runs_in(results) if read_provenance(folder).get("plan_hash") == plan.hash]
-    resume = [f"--cb-resume={before[-1].resolve()}"] if before else []
+    resume = [f"--cb-resume={folder.resolve()}" for folder in runs_of(plan.hash, results)[-1:]]
     where = [] if any(Path(argument).exists() for argument in arguments) else SUITE
     argv = [
         sys.executable,
@@ -74,7 +73,11 @@ def run_block(name: str, results: Path, asked: Asked, arguments: Sequence[str]) 
     ]
     if (status := _pytest(argv)) in (PYTEST_USAGE, PYTEST_NOTHING):
         raise WrongInput(f"block {name!r}: pytest ended with {status}, as it says above: `{shlex.join(argv)}`")
-    return list(_lacking_of(runs_in(results)[-1:], [str(cell) for cell in found.cells]))
+    measured = runs_of(plan.hash, results)
+    if not measured:
+        return ["nothing was measured"]
+    run = measured[-1]
+    return list(lacking(read_provenance(run), read_journal(run / JOURNAL), map(str, found.cells)))
 
 
 def _pytest(argv: Sequence[str]) -> int:
@@ -102,13 +105,6 @@ def runs_in(folder: Path) -> list[Path]:
     if (folder / PROVENANCE).is_file():
         return [folder]
     return [path.parent for depth in ("*", "*/*") for path in sorted(folder.glob(f"{depth}/{PROVENANCE}"))]
-
-
-def _lacking_of(runs: Sequence[Path], cells: Sequence[str]) -> Iterator[str]:
-    for folder in runs:
-        yield from lacking(read_provenance(folder), read_journal(folder / JOURNAL), cells)
-    if not runs:
-        yield "nothing was measured"
 
 
 def lacking(run: Mapping[str, Any], story: Story, cells: Iterable[str]) -> Iterator[str]:
@@ -155,10 +151,11 @@ def gather(folders: Sequence[Path], output: Path) -> list[str]:
             shutil.copytree(folder / "logs", output / "logs", dirs_exist_ok=True)
     run = _together(told, output.name)
     (output / PROVENANCE).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-    from pytest_codexbench.reports import write_all
+    from pytest_codexbench.reports import write_documents
 
-    write_all(output)
-    return list(lacking(run, read_journal(output / JOURNAL), (cell["id"] for cell in run["cells"])))
+    story = read_journal(output / JOURNAL)
+    write_documents(output, story, run)
+    return list(lacking(run, story, (cell["id"] for cell in run["cells"])))
 
 
 def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -178,11 +175,10 @@ def _write_journal(found: Sequence[Path], path: Path) -> None:
     seen: set[str] = set()
     with path.open("wb") as out:
         for folder in found:
-            source = folder / JOURNAL
-            for line in source.read_bytes().splitlines() if source.is_file() else ():
+            for line in lines_of(folder / JOURNAL):
                 key = _key(line)
                 if key not in seen:
-                    out.write(line + b"\n")
+                    out.write(line.rstrip(b"\n") + b"\n")
                 if key:
                     seen.add(key)
 
