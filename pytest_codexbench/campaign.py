@@ -76,7 +76,6 @@ class Campaign:
         database: Database | None = None,
     ) -> None:
         self.database = database
-        self._windows: dict[tuple[str, int], tuple[float, float]] = {}
         self._meetings = list(story.meetings) if story else []
         self.backend, self.journal, self.terms, self.known, self.say = backend, journal, terms, known, say
         self._begun = time.monotonic()
@@ -183,7 +182,7 @@ class Campaign:
         for cell in block.cells:
             for index in range(self.terms.rounds):
                 self._round(cell, draw(block, index, self.terms.seed), alone=True)
-            self._leave_all()
+            self.leave_all()
 
     def _fits(self, block: Block) -> bool:
         """Whether clusters of all its systems fit into memory together."""
@@ -246,11 +245,9 @@ class Campaign:
             heard=_thinned(self.say),
         )
         _incidents(up.cluster)  # what was before is not this round's
-        begun_s = time.time()
         round_ = RUNS[cell.kind](cell, drawn, setting)
         round_ = _spoilt(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
         self._write(round_)
-        self._windows[str(round_.cell), round_.index] = begun_s, time.time()
         seconds = of_round(round_)["t100_s" if cell.kind == "download" else "publish_s"]
         told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}
         self.say({"what": "end", **begin, **told, "seconds": seconds if round_.success else None})
@@ -262,7 +259,7 @@ class Campaign:
             return
         cell, index = str(round_.cell), round_.index
         try:
-            series = self.database.of_round(cell, index, *self._windows[cell, index])
+            series = self.database.of_round(cell, index, *round_.window_s)
             trouble = None if series else "the database has no sample of it"
         except Unanswered as error:
             series, trouble = {}, str(error)
@@ -381,9 +378,6 @@ class Campaign:
 
     def leave_all(self) -> None:
         """Take all clusters down: others are to come up."""
-        self._leave_all()
-
-    def _leave_all(self) -> None:
         while self._up:
             self._down(next(iter(self._up)))
 
@@ -393,7 +387,7 @@ class Campaign:
         Raises:
             NotReady: with what any cluster of the campaign left behind.
         """
-        self._leave_all()
+        self.leave_all()
         if self._resisted:
             resisted, self._resisted = self._resisted, []
             raise NotReady(f"not all is taken down: {'; '.join(resisted)}")
