@@ -217,6 +217,7 @@ class Campaign:
             if why := experiment.unfit(cell, up.environment.probe):
                 raise NotReady(why)
             with self._alone(cell, up.cluster):
+                begun_s = time.time()
                 round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
                 self._rounds.setdefault(cell, {})[drawn.index] = round_
         except BenchError as trouble:
@@ -224,7 +225,7 @@ class Campaign:
                 self.say({"what": "trouble", "text": f"{cell}: {trouble}"})
             self._troubles[cell] = trouble
             return
-        self._look_up(round_)
+        self._look_up(round_, (begun_s, time.time()))
         if round_.left_on or (not round_.success and not self._healthy(up.cluster)):
             self._down(cell.shape)
 
@@ -253,13 +254,13 @@ class Campaign:
         self.say({"what": "end", **begin, **told, "seconds": seconds if round_.success else None})
         return round_
 
-    def _look_up(self, round_: Round) -> None:
-        """Add what a database has of a round, once that is safe in the journal; one that does not answer is told of."""
+    def _look_up(self, round_: Round, window_s: tuple[float, float]) -> None:
+        """Add what a database has of that time, once the journal has the round; one that does not answer is told of."""
         if self.database is None or self._broken:
             return
         cell, index = str(round_.cell), round_.index
         try:
-            series = self.database.of_round(cell, index, *round_.window_s)
+            series = self.database.of_round(cell, index, *window_s)
             trouble = None if series else "the database has no sample of it"
         except Unanswered as error:
             series, trouble = {}, str(error)
@@ -410,7 +411,7 @@ class Campaign:
                 told_at = now
                 self.say({"what": "waiting", "text": f"{cell}: waits until {other} is through"})
 
-        with self.backend.alone(cluster, waiting, self._left_s()):
+        with self.backend.alone(cluster.hosts, waiting, self._left_s()):
             yield
 
 

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +165,6 @@ class Round:
     def warmup(self) -> bool:
         """Whether it only warmed the cluster up and is in no statistics."""
         return self.index == WARM_UP
-
-    @property
-    def window_s(self) -> tuple[float, float]:
-        """When it began and when it ended, in seconds since 1970."""
-        begun = datetime.fromisoformat(self.started_at).timestamp()
-        return begun, begun + self.seconds["round_s"]
 
     @property
     def success(self) -> bool:

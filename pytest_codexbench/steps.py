@@ -58,6 +58,8 @@ def run_block(name: str, results: Path, asked: Asked, arguments: Sequence[str]) 
             f"block {name!r}: matrix {plan.matrix} has none of that name; `codexbench emit blocks` lists them"
         )
     results = results / name
+    # what pytest is asked for beyond this may make another plan of it: then that run is what was measured, and is not
+    # gone on with
     resume = [f"--cb-resume={folder.resolve()}" for folder in runs_of(plan.hash, results)[-1:]]
     where = [] if any(Path(argument).exists() for argument in arguments) else SUITE
     argv = [
@@ -73,7 +75,7 @@ def run_block(name: str, results: Path, asked: Asked, arguments: Sequence[str]) 
     ]
     if (status := _pytest(argv)) in (PYTEST_USAGE, PYTEST_NOTHING):
         raise WrongInput(f"block {name!r}: pytest ended with {status}, as it says above: `{shlex.join(argv)}`")
-    measured = runs_of(plan.hash, results)
+    measured = runs_in(results)
     if not measured:
         return ["nothing was measured"]
     run = measured[-1]
