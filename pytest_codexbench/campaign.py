@@ -82,7 +82,6 @@ class Campaign:
         database: Database | None = None,
     ) -> None:
         self.database = database
-        self._windows: dict[tuple[str, int], tuple[float, float]] = {}
         self._meetings = list(story.meetings) if story else []
         self.backend, self.journal, self.terms, self.known, self.say = backend, journal, terms, known, say
         self._begun = time.monotonic()
@@ -194,7 +193,7 @@ class Campaign:
         for cell in block.cells:
             for index in range(self.terms.rounds):
                 self._round(cell, draw(block, index, self.terms.seed), alone=True)
-            self._leave_all()
+            self.leave_all()
 
     def _fits(self, block: Block) -> bool:
         """Whether clusters of all its systems fit into memory together."""
@@ -229,6 +228,7 @@ class Campaign:
             if why := experiment.unfit(cell, up.environment.probe):
                 raise NotReady(why)
             with self._alone(cell, up.cluster):
+                begun_s = time.time()
                 round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
                 self._rounds.setdefault(cell, {})[drawn.index] = round_
         except BenchError as trouble:
@@ -236,7 +236,7 @@ class Campaign:
                 self.say({"what": "trouble", "text": f"{cell}: {trouble}"})
             self._troubles[cell] = trouble
             return
-        self._look_up(round_)
+        self._look_up(round_, (begun_s, time.time()))
         # programs that were killed, or whose disk was another one, are not what the next round is to find
         killed = cell.disturbance and named(cell.disturbance).kills
         if round_.left_on or killed or (not round_.success and not self._healthy(up.cluster)):
@@ -260,25 +260,23 @@ class Campaign:
             heard=_thinned(self.say),
         )
         _incidents(up.cluster)  # what was before is not this round's
-        begun_s = time.time()
         round_ = RUNS[cell.kind](cell, drawn, setting)
         round_ = _spoilt(
             round_, _unwanted(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
         )
         self._write(round_)
-        self._windows[str(round_.cell), round_.index] = begun_s, time.time()
         seconds = of_round(round_)["t100_s" if cell.moves == "download" else "publish_s"]
         told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}
         self.say({"what": "end", **begin, **told, "seconds": seconds if round_.success else None})
         return round_
 
-    def _look_up(self, round_: Round) -> None:
-        """Add what a database has of a round, once that is safe in the journal; one that does not answer is told of."""
+    def _look_up(self, round_: Round, window_s: tuple[float, float]) -> None:
+        """Add what a database has of that time, once the journal has the round; one that does not answer is told of."""
         if self.database is None or self._broken:
             return
         cell, index = str(round_.cell), round_.index
         try:
-            series = self.database.of_round(cell, index, *self._windows[cell, index])
+            series = self.database.of_round(cell, index, *window_s)
             trouble = None if series else "the database has no sample of it"
         except Unanswered as error:
             series, trouble = {}, str(error)
@@ -397,9 +395,6 @@ class Campaign:
 
     def leave_all(self) -> None:
         """Take all clusters down: others are to come up."""
-        self._leave_all()
-
-    def _leave_all(self) -> None:
         while self._up:
             self._down(next(iter(self._up)))
 
@@ -409,7 +404,7 @@ class Campaign:
         Raises:
             NotReady: with what any cluster of the campaign left behind.
         """
-        self._leave_all()
+        self.leave_all()
         if self._resisted:
             resisted, self._resisted = self._resisted, []
             raise NotReady(f"not all is taken down: {'; '.join(resisted)}")
@@ -432,7 +427,7 @@ class Campaign:
                 told_at = now
                 self.say({"what": "waiting", "text": f"{cell}: waits until {other} is through"})
 
-        with self.backend.alone(cluster, waiting, self._left_s()):
+        with self.backend.alone(cluster.hosts, waiting, self._left_s()):
             yield
 
 

@@ -248,11 +248,6 @@ def _systems(options: argparse.Namespace) -> None:
     from pytest_codexbench.options import with_programs
     from pytest_codexbench.systems import find, names, passes_messages
 
-    def asked(name: str) -> str | None:
-        return getattr(options, name.replace("-", "_")) or os.environ.get(
-            f"CODEXBENCH_{name.upper().replace('-', '_')}"
-        )
-
     for name in names():
         try:
             system = find(name)
@@ -260,7 +255,7 @@ def _systems(options: argparse.Namespace) -> None:
             print(f"{name:12} {error}")
             continue
         variants = [v for v in BUILT_IN.values() if v.system == name] or [variant_named(name, BUILT_IN)]
-        variants = list(with_programs(variants, asked))
+        variants = list(with_programs(variants, _asked(options)))
         missing = system.missing(variants[0])
         state = f"cannot run here: {missing}" if missing else ", ".join(system.versions(variants[0]).values())
         print(f"{name:12} {state}")
@@ -292,13 +287,23 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def _asked_by(options: argparse.Namespace) -> Callable[[str], str | None]:
+def _asked(options: argparse.Namespace) -> Callable[[str], str | None]:
     """What is asked for by these options, else by the environment."""
 
     def asked(name: str) -> str | None:
         key = name.replace("-", "_")
         return getattr(options, key, None) or os.environ.get(f"CODEXBENCH_{key.upper()}") or None
 
+    return asked
+
+
+def _plan_asked(options: argparse.Namespace) -> Callable[[str], str | None]:
+    """The same for a plan.
+
+    Raises:
+        WrongInput: without a matrix.
+    """
+    asked = _asked(options)
     if asked("matrix") is None:
         raise WrongInput("--matrix is needed: a name, as smoke, or a file; `codexbench matrices` lists the names")
     return asked
@@ -328,14 +333,14 @@ def _emit_blocks(options: argparse.Namespace) -> None:
 
     from pytest_codexbench.steps import blocks
 
-    print(json.dumps(blocks(_asked_by(options))))
+    print(json.dumps(blocks(_plan_asked(options))))
 
 
 def _emit_set(options: argparse.Namespace) -> None:
     from pytest_codexbench.standing import Source, write
 
     source = Source(options.repository, options.revision, options.path, options.charts)
-    for path in write(_asked_by(options), source, options.output, not options.no_self_heal):
+    for path in write(_plan_asked(options), source, options.output, not options.no_self_heal):
         print(path)
 
 
@@ -355,7 +360,7 @@ def _step_options(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _block(options: argparse.Namespace) -> int:
     from pytest_codexbench.steps import run_block
 
-    asked = _asked_by(options)
+    asked = _plan_asked(options)
     # pytest finds in its environment what was given here
     for name in ("matrix", *PLAN_OPTIONS):
         if value := asked(name):

@@ -28,12 +28,11 @@ class Wish:
     variant: Variant
     nodes: int
     meets: str = ""
-    link: int | None = None
 
     @property
     def shape(self) -> Shape:
         """The shape of its cluster."""
-        return Shape(self.variant, self.nodes, self.link)
+        return Shape(self.variant, self.nodes, None)
 
 
 def checked(wishes: Sequence[Wish]) -> Sequence[Wish]:
@@ -45,7 +44,7 @@ def checked(wishes: Sequence[Wish]) -> Sequence[Wish]:
     names: list[str] = []
     if not wishes:
         raise WrongInput(
-            'a test with the fixture `deployments` says what to deploy, by @pytest.mark.deployment("a", ...)'
+            'a test with the fixture `deployments` asks for them: deployments.want("near", "gowaku", nodes=2)'
         )
     for wish in wishes:
         if wish.name in names:

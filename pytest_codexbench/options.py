@@ -22,10 +22,8 @@ from pytest_codexbench.matrix import (
     variant_named,
 )
 from pytest_codexbench.matrixfile import read_matrix
-from pytest_codexbench.plan import parse_time
+from pytest_codexbench.plan import Plan, blocks_of, parse_time
 from pytest_codexbench.programs import checked_program
-from pytest_codexbench.series import Database
-from pytest_codexbench.systems import find, passes_messages
 
 N = TypeVar("N", int, float, str)
 
@@ -123,6 +121,12 @@ class Options:
     programs: Mapping[str, str] = field(default_factory=dict)
     messengers: tuple[Variant, ...] = ()
 
+    @property
+    def whole_plan(self) -> Plan:
+        """All cells of the matrix, whatever is selected of them."""
+        matrix = self.matrix
+        return Plan(matrix.name, blocks_of(matrix), matrix.rounds, self.seed, self.backend, self.deadline_s)
+
     def variant(self, name: str) -> Variant:
         """A variant by its name: one of the matrix, or built in, or plainly of the system of that name.
 
@@ -169,6 +173,8 @@ def read_options(asked: Asked) -> Options:
     Raises:
         WrongInput: naming the option, its value and what would be right.
     """
+    # not at the top: these options are declared at the start of every pytest, with a matrix or not
+    from pytest_codexbench.series import Database
 
     def value(name: str) -> str | None:
         given = asked(name)
@@ -283,6 +289,8 @@ def _apart(chosen: Matrix) -> tuple[Matrix, tuple[Variant, ...]]:
     Raises:
         WrongInput: if none is left, or a system is not known.
     """
+    from pytest_codexbench.systems import find, passes_messages
+
     messengers = tuple(variant for variant in chosen.variants if passes_messages(find(variant.system)))
     if not messengers:
         return chosen, ()

@@ -206,10 +206,7 @@ class Bench:
     @cached_property
     def plan(self) -> Plan:
         """All cells of the matrix, whatever is selected."""
-        from pytest_codexbench.plan import Plan, blocks_of
-
-        matrix, options = self.options.matrix, self.options
-        return Plan(matrix.name, blocks_of(matrix), matrix.rounds, options.seed, options.backend, options.deadline_s)
+        return self.options.whole_plan
 
     @cached_property
     def blocks(self) -> Mapping[Cell, Block]:
@@ -380,15 +377,10 @@ class Bench:
             return
         from pytest_codexbench.errors import BenchError
         from pytest_codexbench.progress import FOLDER, Progress, real_stdout
-        from pytest_codexbench.series import Database
         from pytest_codexbench.systems import needs_of
-        from pytest_codexbench.watching import Page
 
         try:
-            if self.options.metrics_url:
-                Database(self.options.metrics_url).check()
-            if self.options.metrics_port:
-                self._page = Page(self.options.metrics_port)
+            self._check_measurements()
             self.run = self._opened()
         except BenchError as error:
             raise pytest.UsageError(str(error)) from error
@@ -405,6 +397,17 @@ class Bench:
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is signal.SIG_DFL:
                     signal.signal(number, self._interrupt)
+
+    def _check_measurements(self) -> None:
+        """The database that is to be asked answers, and the page for a Prometheus has its port."""
+        if self.options.metrics_url:
+            from pytest_codexbench.series import Database
+
+            Database(self.options.metrics_url).check()
+        if self.options.metrics_port:
+            from pytest_codexbench.watching import Page
+
+            self._page = Page(self.options.metrics_port)
 
     def _also(self) -> Callable[[str, Mapping[str, Any]], None]:
         """Who else hears of each event: the page for a Prometheus, if there is one."""

@@ -102,8 +102,8 @@ class Progress(threading.Thread):
         live: bool,
         also: Callable[[str, Mapping[str, Any]], None] = lambda worker, event: None,
     ) -> None:
-        self.also = also
         super().__init__(name="progress", daemon=True)
+        self.also = also
         self.folder, self.stream, self.fresh_line, self.expected_s = folder, stream, fresh_line, expected_s
         self._live_wanted = live
         self._works: dict[str, Work] = {}

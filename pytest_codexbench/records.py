@@ -486,8 +486,8 @@ def _write_whole(fd: int, data: bytes, end: int) -> None:
         raise
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """One after the other: a journal may be larger than the memory."""
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a journal, one after the other: it may be larger than the memory. None of one that is not there."""
     if path.exists():
         with path.open("rb") as file:
             yield from file
@@ -570,7 +570,7 @@ class _Reader:
 def read_journal(path: Path) -> Story:
     """What the journal holds. Unreadable lines, doubled rounds and unknown schemas are told of and left out."""
     reader, problems = _Reader(), list[str]()
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines_of(path), 1):
         if not line.strip():
             continue
         try:

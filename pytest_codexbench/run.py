@@ -130,10 +130,19 @@ def resumed_run(results: Path, which: str, plan: Mapping[str, Any], environment:
     return Run(folder, before)
 
 
+def runs_of(plan_hash: str, results: Path) -> list[Path]:
+    """The runs of that plan in a folder of results, oldest first; those that cannot tell their plan are none."""
+    return [folder for folder in _runs(results) if _plan_of(folder) == plan_hash]
+
+
+def _runs(results: Path) -> list[Path]:
+    return [path.parent for path in sorted(results.glob(f"*/{PROVENANCE}"))]
+
+
 def _latest(results: Path, plan_hash: str) -> Path:
-    found = [path.parent for path in sorted(results.glob(f"*/{PROVENANCE}"))]
-    same = [folder for folder in found if _plan_of(folder) == plan_hash]
+    same = runs_of(plan_hash, results)
     if not same:
+        found = _runs(results)
         others = f"; there are {', '.join(folder.name for folder in found[-3:])}" if found else ""
         raise WrongInput(f"--cb-resume: no run of this plan ({plan_hash[:6]}) in {results}{others}")
     return same[-1]

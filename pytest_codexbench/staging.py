@@ -96,22 +96,15 @@ class Stage:
         campaign = self.campaign
         campaign.leave_all()
         campaign.say({"what": "cluster", "text": f"{self.frame.test}: {', '.join(map(_told, self._wishes))}"})
-        say = {"what": "cluster"}
+        largest = max(self.frame.size, 10**6)
+        up = deployed(
+            campaign.backend, self._wishes, lambda text: campaign.say({"what": "cluster", "text": text}), largest
+        )
         try:
-            with ExitStack() as stack:
-                up = stack.enter_context(
-                    deployed(
-                        campaign.backend,
-                        self._wishes,
-                        lambda text: campaign.say({**say, "text": text}),
-                        max(self.frame.size, 10**6),
-                    )
-                )
-                self._stack = stack.pop_all()
+            self._up = self._stack.enter_context(up)
         except OSError as error:
             raise NotReady(f"{self.frame.test} cannot be started: {error}") from error
-        self._up = up
-        versions = {name: version for one in up.values() for name, version in one.cluster.versions.items()}
+        versions = {name: version for one in self._up.values() for name, version in one.cluster.versions.items()}
         environment = campaign.backend.environment(campaign.terms.workers)
         self._environment = environment.with_probe({}, versions)
 
@@ -125,6 +118,11 @@ class Stage:
         if self._environment is None:
             raise NotReady(f"{self.frame.test}: nothing is up yet; deployments are there inside of its turns")
         return self._environment
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All hosts that its nodes are on, where there are more."""
+        return tuple(sorted({host for one in self._up.values() for host in one.cluster.hosts}))
 
     def incidents(self) -> list[str]:
         """What happened to any node since it was asked last."""
@@ -246,12 +244,9 @@ class Turn:
             raise BadTransfer(f"{node.name} has other bytes than those that were published")
 
     def __enter__(self) -> Turn:
-        stage = self.stage
-        for wish in stage.told():
-            campaign, cluster = stage.campaign, stage[str(wish["name"])].cluster
-            if not self._started_at:
-                self._alone.enter_context(campaign.backend.alone(cluster, partial(self._waiting, campaign), None))
-                self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        stage, campaign = self.stage, self.stage.campaign
+        self._alone.enter_context(campaign.backend.alone(stage.hosts, partial(self._waiting, campaign), None))
+        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         stage.incidents()  # what was before is not this round's
         self._begun = time.perf_counter()
         return self

@@ -16,9 +16,8 @@ from typing import Any
 from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.matrix import Block, rate_text, size_text
 from pytest_codexbench.options import Asked, read_options
-from pytest_codexbench.plan import Plan, blocks_of
-from pytest_codexbench.records import JOURNAL, Story, read_journal
-from pytest_codexbench.run import PLACE, PROVENANCE, difference, read_provenance
+from pytest_codexbench.records import JOURNAL, Story, lines_of, read_journal
+from pytest_codexbench.run import PLACE, PROVENANCE, difference, read_provenance, runs_of
 
 SUITE = ("--pyargs", "pytest_codexbench.suite")
 # What pytest says of a command line that it does not take, and of one that leaves no test.
@@ -31,13 +30,7 @@ def blocks(asked: Asked) -> list[str]:
     Raises:
         WrongInput: as options do.
     """
-    return [str(block) for block in _plan(asked).blocks]
-
-
-def _plan(asked: Asked) -> Plan:
-    options = read_options(asked)
-    matrix = options.matrix
-    return Plan(matrix.name, blocks_of(matrix), matrix.rounds, options.seed, options.backend, options.deadline_s)
+    return [str(block) for block in read_options(asked).whole_plan.blocks]
 
 
 def _select(block: Block) -> str:
@@ -58,15 +51,16 @@ def run_block(name: str, results: Path, asked: Asked, arguments: Sequence[str]) 
     Raises:
         WrongInput: if there is no such block, or pytest does not take what it was asked for.
     """
-    plan = _plan(asked)
+    plan = read_options(asked).whole_plan
     found = next((block for block in plan.blocks if str(block) == name), None)
     if found is None:
         raise WrongInput(
             f"block {name!r}: matrix {plan.matrix} has none of that name; `codexbench emit blocks` lists them"
         )
     results = results / name
-    before = [folder for folder in runs_in(results) if read_provenance(folder).get("plan_hash") == plan.hash]
-    resume = [f"--cb-resume={before[-1].resolve()}"] if before else []
+    # what pytest is asked for beyond this may make another plan of it: then that run is what was measured, and is not
+    # gone on with
+    resume = [f"--cb-resume={folder.resolve()}" for folder in runs_of(plan.hash, results)[-1:]]
     where = [] if any(Path(argument).exists() for argument in arguments) else SUITE
     argv = [
         sys.executable,
@@ -81,7 +75,11 @@ def run_block(name: str, results: Path, asked: Asked, arguments: Sequence[str]) 
     ]
     if (status := _pytest(argv)) in (PYTEST_USAGE, PYTEST_NOTHING):
         raise WrongInput(f"block {name!r}: pytest ended with {status}, as it says above: `{shlex.join(argv)}`")
-    return list(_lacking_of(runs_in(results)[-1:], [str(cell) for cell in found.cells]))
+    measured = runs_in(results)
+    if not measured:
+        return ["nothing was measured"]
+    run = measured[-1]
+    return list(lacking(read_provenance(run), read_journal(run / JOURNAL), map(str, found.cells)))
 
 
 def _pytest(argv: Sequence[str]) -> int:
@@ -109,13 +107,6 @@ def runs_in(folder: Path) -> list[Path]:
     if (folder / PROVENANCE).is_file():
         return [folder]
     return [path.parent for depth in ("*", "*/*") for path in sorted(folder.glob(f"{depth}/{PROVENANCE}"))]
-
-
-def _lacking_of(runs: Sequence[Path], cells: Sequence[str]) -> Iterator[str]:
-    for folder in runs:
-        yield from lacking(read_provenance(folder), read_journal(folder / JOURNAL), cells)
-    if not runs:
-        yield "nothing was measured"
 
 
 def lacking(run: Mapping[str, Any], story: Story, cells: Iterable[str]) -> Iterator[str]:
@@ -162,10 +153,11 @@ def gather(folders: Sequence[Path], output: Path) -> list[str]:
             shutil.copytree(folder / "logs", output / "logs", dirs_exist_ok=True)
     run = _together(told, output.name)
     (output / PROVENANCE).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-    from pytest_codexbench.reports import write_all
+    from pytest_codexbench.reports import write_documents
 
-    write_all(output)
-    return list(lacking(run, read_journal(output / JOURNAL), (cell["id"] for cell in run["cells"])))
+    story = read_journal(output / JOURNAL)
+    write_documents(output, story, run)
+    return list(lacking(run, story, (cell["id"] for cell in run["cells"])))
 
 
 def _unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -185,11 +177,10 @@ def _write_journal(found: Sequence[Path], path: Path) -> None:
     seen: set[str] = set()
     with path.open("wb") as out:
         for folder in found:
-            source = folder / JOURNAL
-            for line in source.read_bytes().splitlines() if source.is_file() else ():
+            for line in lines_of(folder / JOURNAL):
                 key = _key(line)
                 if key not in seen:
-                    out.write(line + b"\n")
+                    out.write(line.rstrip(b"\n") + b"\n")
                 if key:
                     seen.add(key)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from pytest_codexbench.agent.exposition import NODES, OWN, PREFIX
+from pytest_codexbench.agent.exposition import NODES, OWN, PREFIX, text_of
 from pytest_codexbench.errors import BenchError, WrongInput
 from pytest_codexbench.rpc import look
 from pytest_codexbench.together import each
@@ -125,7 +125,7 @@ class Page:
         if self.board is None or path not in (OWN, NODES):
             return None
         own = list(self.board.families()) if path == OWN else []
-        return _text([*own, *_merged(self.board.agents(), path)])
+        return text_of([*own, *_merged(self.board.agents(), path)])
 
     def close(self) -> None:
         """Serve no more."""
@@ -155,16 +155,3 @@ def _merged(agents: list[Agent], path: str) -> list[Metric]:
             samples = [sample._replace(labels={**sample.labels, **of}) for sample in family.samples]
             kept.samples = samples if kept is family else [*kept.samples, *samples]
     return list(found.values())
-
-
-def _text(families: list[Metric]) -> bytes:
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.registry import Collector
-
-    class Told(Collector):
-        def collect(self) -> Iterator[Metric]:
-            return iter(families)
-
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Told())
-    return generate_latest(registry)

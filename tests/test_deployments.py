@@ -11,6 +11,9 @@ from benches import LEAN, Bench
 
 from pytest_codexbench.records import read_journal
 
+# Whole runs, some of them several.
+pytestmark = pytest.mark.timeout(300)
+
 SUITE = Path(__file__).parents[1] / "tests_bench" / "test_heterogeneous.py"
 BOTH = 'shapes = [[2, 1]]\nsizes = ["1MB"]\nrounds = 2\n[systems.http]\n[systems.bittorrent]\n'
 OWN = """

@@ -27,6 +27,9 @@ from pytest_codexbench.series import NAMES, Database, Unanswered
 
 yaml = pytest.importorskip("yaml", reason="PyYAML comes with the extra `kubernetes`")
 
+# Whole runs, with a database beside them.
+pytestmark = pytest.mark.timeout(300)
+
 ROOT = Path(__file__).parents[1]
 FILES = ROOT / "charts" / "monitoring" / "files"
 RULES = ROOT / "deploy" / "prometheus"
@@ -145,7 +148,7 @@ def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=280,
             check=False,
         )
         assert 0 == run.returncode, run.stdout + run.stderr

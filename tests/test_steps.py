@@ -16,9 +16,13 @@ from benches import DOUBLES
 from pytest_codexbench import cli, steps
 from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.matrix import Variant, preset
+from pytest_codexbench.options import read_options
 from pytest_codexbench.plan import blocks_of, draw
 from pytest_codexbench.records import JOURNAL, read_journal
 from pytest_codexbench.run import PROVENANCE, read_provenance
+
+# Whole runs, some of them several.
+pytestmark = pytest.mark.timeout(300)
 
 SUITE = str(Path(__file__).parents[1] / "tests_bench")
 MATRIX = 'shapes = [[2, 1]]\nsizes = ["1MB", "2MB"]\nrounds = 2\n[systems.http]\n'
@@ -104,7 +108,7 @@ def test_blocks_that_are_measured_apart_make_one_run(here: Path) -> None:
     assert 8 == len(seeds)
     assert 4 == len(run["cells"])
     assert 4 == len(run["gathered_from"])
-    plan = steps._plan({"matrix": "mine.toml"}.get)
+    plan = read_options({"matrix": "mine.toml"}.get).whole_plan
     for each in plan.blocks:
         for index in range(2):
             assert draw(each, index, 1).seed == seeds[str(each.cells[0]), index]

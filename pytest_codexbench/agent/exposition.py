@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -69,14 +69,14 @@ class Progress:
         self.active = False
 
 
-def exposition(names: Mapping[str, str], progress: Progress, counters: Counters, running: bool) -> bytes:
-    """The text: ``names`` are labels of everything, ``system`` and ``node`` among them."""
+def text_of(told: Iterable[Metric]) -> bytes:
+    """Families of metrics as the text that a scraper reads."""
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.registry import Collector
 
     class Told(Collector):
-        def collect(self) -> Iterator[Metric]:
-            return families(names, progress, counters, running)
+        def collect(self) -> Iterable[Metric]:
+            return told
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Told())
@@ -84,7 +84,7 @@ def exposition(names: Mapping[str, str], progress: Progress, counters: Counters,
 
 
 def families(names: Mapping[str, str], progress: Progress, counters: Counters, running: bool) -> Iterator[Metric]:
-    """Every family of metrics. What the place cannot tell is left out, never told as 0."""
+    """All of a node: ``names`` are labels of everything. What the place cannot tell is left out, never told as 0."""
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
     labels = {**names, **progress.part.labels()}

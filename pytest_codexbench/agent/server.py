@@ -92,7 +92,7 @@ class Agent:
         used = (usage.cpu_s, usage.rss_peak_bytes) if usage else (None, None)
         counters = Counters(wire_rx_bytes=rx, wire_tx_bytes=tx, cpu_s=used[0], rss_peak_bytes=used[1])
         names = {"system": self.system.name, "node": self.place.name}
-        return exposition.exposition(names, self.progress, counters, self.process.running)
+        return exposition.text_of(exposition.families(names, self.progress, counters, self.process.running))
 
     def health(self, _: Message) -> Message:
         """That the agent is there, and what became of its node."""

@@ -70,9 +70,9 @@ class Backend(Protocol):
         """One for each shape, in one network: nodes of one can reach those of the others. Else as ``cluster``."""
 
     def alone(
-        self, cluster: Cluster, waiting: Callable[[str], None], most_s: float | None
+        self, hosts: Sequence[str], waiting: Callable[[str], None], most_s: float | None
     ) -> AbstractContextManager[None]:
-        """Nothing else is measured on the cluster's hosts inside the block; ``waiting`` hears whom it waits for.
+        """Nothing else is measured on these hosts inside the block; ``waiting`` hears whom it waits for.
 
         Raises:
             NotReady: if nobody can tell, or the others are not through in ``most_s`` seconds, where that is a number.

@@ -143,7 +143,7 @@ class Local:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def alone(self, cluster: Cluster, waiting: Callable[[str], None], most_s: float | None) -> Iterator[None]:
+    def alone(self, hosts: Sequence[str], waiting: Callable[[str], None], most_s: float | None) -> Iterator[None]:
         """One lock for this machine: all clusters of this user share its processors."""
         from filelock import FileLock, Timeout
 

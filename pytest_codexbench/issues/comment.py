@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_codexbench.forecast import bytes_text, duration_text
 from pytest_codexbench.issues.body import Refused
-from pytest_codexbench.issues.request import KINDS, Request
+from pytest_codexbench.issues.request import Request
 from pytest_codexbench.issues.state import (
     APPROVE,
     APPROVED,
@@ -28,7 +28,7 @@ from pytest_codexbench.issues.state import (
     Approval,
     State,
 )
-from pytest_codexbench.matrix import rate_text, size_text
+from pytest_codexbench.matrix import EXPERIMENTS, rate_text, size_text
 from pytest_codexbench.records import Story
 from pytest_codexbench.reports.wording import count
 
@@ -116,7 +116,7 @@ def _news(state: State, links: Links) -> Iterator[str]:
 def _plan(request: Request) -> Iterator[str]:
     """What would run with its cost: two tables of figures and known names, no word of the issue."""
     matrix, cost = request.matrix, request.cost()
-    cells = [len([cell for cell in request.cells if cell.kind == kind]) for kind in KINDS]
+    cells = [len([cell for cell in request.cells if cell.kind == kind]) for kind in EXPERIMENTS]
     shapes = ", ".join(f"{nodes} with {seeders}" for nodes, seeders in matrix.pairs)
     dropped = f"; {count(matrix.dropped, 'pair')} without a leecher left out" if matrix.dropped else ""
     rows = {

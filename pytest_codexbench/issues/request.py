@@ -13,9 +13,9 @@ from typing import Any
 from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.forecast import Experience, Forecast, bytes_text, duration_text, forecast
 from pytest_codexbench.matrix import BUILT_IN, Cell, Matrix, Variant, rate_text, size_text, variant_named
+from pytest_codexbench.plan import blocks_of
 from pytest_codexbench.systems import needs_of
 
-KINDS = ("download", "upload")
 SHA = re.compile("[0-9a-f]{64}")
 # What a cluster usually takes to come up, in seconds: the longer one of both backends.
 CLUSTER_S = 20.0
@@ -76,7 +76,7 @@ class Request:
     @property
     def cells(self) -> list[Cell]:
         """All that the suite measures of it."""
-        return [cell for kind in KINDS for block in self.matrix.blocks(kind) for cell in block.cells]
+        return [cell for block in blocks_of(self.matrix) for cell in block.cells]
 
     def cost(self) -> Forecast:
         """What it takes, by the systems' own figures: this machine is not the one that measures."""

@@ -200,9 +200,9 @@ class Kubernetes:
             self._memory_taken -= taken
 
     @contextmanager
-    def alone(self, cluster: Cluster, waiting: Callable[[str], None], most_s: float | None) -> Iterator[None]:
-        """A lease for each of its hosts, which all runs on the cluster look for."""
-        with self._register.alone_on(cluster.hosts, waiting, most_s):
+    def alone(self, hosts: Sequence[str], waiting: Callable[[str], None], most_s: float | None) -> Iterator[None]:
+        """A lease for each of the hosts, which all runs on the cluster look for."""
+        with self._register.alone_on(hosts, waiting, most_s):
             yield
 
     def _values(self, shape: Shape, largest: int, token: str) -> dict[str, Any]:
