@@ -261,10 +261,10 @@ class Campaign:
         return self._up[shape].cluster
 
     def _cluster(self, cell: Cell, alone: bool) -> _Up:
-        """The cluster of a cell, warmed up; one that a test used by hand is replaced by a fresh one."""
+        """The cluster of a cell, warmed up; one that a test used by hand, or that broke, is replaced by a fresh one."""
         shape = cell.shape
         self._leave_others(shape, alone)
-        if shape in self._up and self._up[shape].warm:
+        if shape in self._up and self._up[shape].warm and self._up[shape].cluster.whole():
             return self._up[shape]
         if self._tries.get(shape, 0) >= MOST_TRIES:
             raise self._down_for[shape]
@@ -347,9 +347,9 @@ class Campaign:
             raise NotReady(f"not all is taken down: {'; '.join(resisted)}")
 
     def _healthy(self, cluster: Cluster) -> bool:
-        """Whether every agent answers and its node runs."""
+        """Whether every agent answers and its node runs, and all that they need beside them."""
         try:
-            return all(node.runs() for node in cluster.nodes)
+            return cluster.whole() and all(node.runs() for node in cluster.nodes)
         except BenchError:
             return False
 
