@@ -141,7 +141,7 @@ class Campaign:
     def _note(self, what: str, cell: Cell, text: str) -> None:
         if cell not in self._noted and not self._broken:
             self._noted.add(cell)
-            self.journal.add(Note(what, cell, text))
+            self._write(Note(what, cell, text))
 
     def run(self, blocks: Sequence[Block]) -> None:
         """Run all rounds of these blocks that are not there yet; troubles are kept for ``rounds_of``."""
@@ -208,7 +208,9 @@ class Campaign:
                 raise NotReady(why)
             with self._alone(cell, up.cluster):
                 round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
-                self._rounds.setdefault(cell, {})[drawn.index] = round_
+            if self._broken:
+                return
+            self._rounds.setdefault(cell, {})[drawn.index] = round_
         except BenchError as trouble:
             if str(trouble) != str(self._troubles.get(cell)):
                 self.say({"what": "trouble", "text": f"{cell}: {trouble}"})
@@ -237,17 +239,22 @@ class Campaign:
         round_ = RUNS[cell.kind](cell, drawn, setting)
         round_ = _spoilt(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
         self._write(round_)
+        unkept = str(self._broken) if self._broken else None
         seconds = of_round(round_)["t100_s" if cell.kind == "download" else "publish_s"]
-        told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}
-        self.say({"what": "end", **begin, **told, "seconds": seconds if round_.success else None})
+        success, failure = round_.success and not unkept, unkept or round_.failure
+        told = {"success": success, "failure": failure, "round_s": round_.seconds["round_s"]}
+        self.say({"what": "end", **begin, **told, "seconds": seconds if success else None})
         return round_
 
-    def _write(self, round_: Round) -> None:
+    def _write(self, line: Round | Note) -> None:
         try:
-            self.journal.add(round_)
+            self.journal.add(line)
         except OSError as error:
-            self._broken = NotReady(f"{self.journal.path} cannot be written, so nothing more is measured: {error}")
-            self.say({"what": "trouble", "text": str(self._broken)})
+            path = self.journal.path
+            self._broken = NotReady(
+                f"{path} cannot be written, so nothing more is measured: {error.strerror or error}; mend that, and go "
+                f"on with --cb-resume={path.parent.name}"
+            )
 
     def cluster(self, shape: Shape) -> Cluster:
         """A running cluster of that shape, for tests of one's own; clusters of other sizes are taken down.
