@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_codexbench import experiment
+from pytest_codexbench.agent.client import Node
 from pytest_codexbench.backends import Backend, Cluster
 from pytest_codexbench.errors import BenchError, CannotRun, NotReady
 from pytest_codexbench.forecast import Experience, bytes_text
@@ -238,6 +239,7 @@ class Campaign:
         _incidents(up.cluster)  # what was before is not this round's
         round_ = RUNS[cell.kind](cell, drawn, setting)
         round_ = _spoilt(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
+        round_ = _with_ends(round_, up.cluster.nodes)
         self._write(round_)
         unkept = str(self._broken) if self._broken else None
         seconds = of_round(round_)["t100_s" if cell.kind == "download" else "publish_s"]
@@ -394,6 +396,16 @@ def _spoilt(round_: Round, incidents: Sequence[str] | BenchError) -> Round:
         return round_
     told = [*incidents, *([round_.failure] if round_.failure else [])]
     return replace(round_, error="; ".join(told))
+
+
+def _with_ends(round_: Round, nodes: Sequence[Node]) -> Round:
+    """A failed round also names the nodes that ended and are not named yet: a leecher may only know that bytes stop."""
+    ends = []
+    for node in nodes if not round_.success else ():
+        with suppress(BenchError):  # its agent is gone too, which is told elsewhere
+            if (end := node.end()) and f"{node.name} {end}" not in str(round_.failure):
+                ends.append(f"{round_.cell.shape.variant.system} node {node.name} {end}")
+    return replace(round_, error="; ".join([*ends, *filter(None, [round_.failure])])) if ends else round_
 
 
 def _thinned(say: Say) -> Callable[[str, Mapping[str, Any]], None]:
