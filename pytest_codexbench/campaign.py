@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_codexbench import experiment
+from pytest_codexbench.agent.client import Node
 from pytest_codexbench.backends import Backend, Cluster, started_again
 from pytest_codexbench.disturbances import named
 from pytest_codexbench.errors import BenchError, CannotRun, NotReady
@@ -160,7 +161,7 @@ class Campaign:
     def _note(self, what: str, cell: Cell, text: str) -> None:
         if cell not in self._noted and not self._broken:
             self._noted.add(cell)
-            self.journal.add(Note(what, cell, text))
+            self._write(Note(what, cell, text))
 
     def run(self, blocks: Sequence[Block]) -> None:
         """Run all rounds of these blocks that are not there yet; troubles are kept for ``rounds_of``."""
@@ -230,7 +231,9 @@ class Campaign:
             with self._alone(cell, up.cluster):
                 begun_s = time.time()
                 round_ = self._measured(cell, drawn, up, "draw only" if alone else "draw and time")
-                self._rounds.setdefault(cell, {})[drawn.index] = round_
+            if self._broken:
+                return
+            self._rounds.setdefault(cell, {})[drawn.index] = round_
         except BenchError as trouble:
             if str(trouble) != str(self._troubles.get(cell)):
                 self.say({"what": "trouble", "text": f"{cell}: {trouble}"})
@@ -264,10 +267,13 @@ class Campaign:
         round_ = _spoilt(
             round_, _unwanted(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
         )
+        round_ = _with_ends(round_, up.cluster.nodes)
         self._write(round_)
+        unkept = str(self._broken) if self._broken else None
         seconds = of_round(round_)["t100_s" if cell.moves == "download" else "publish_s"]
-        told = {"success": round_.success, "failure": round_.failure, "round_s": round_.seconds["round_s"]}
-        self.say({"what": "end", **begin, **told, "seconds": seconds if round_.success else None})
+        success, failure = round_.success and not unkept, unkept or round_.failure
+        told = {"success": success, "failure": failure, "round_s": round_.seconds["round_s"]}
+        self.say({"what": "end", **begin, **told, "seconds": seconds if success else None})
         return round_
 
     def _look_up(self, round_: Round, window_s: tuple[float, float]) -> None:
@@ -301,12 +307,15 @@ class Campaign:
         if self._broken is not None:
             raise NotReady(str(self._broken))
 
-    def _write(self, line: Round | Meeting | Lookup) -> None:
+    def _write(self, line: Round | Note | Meeting | Lookup) -> None:
         try:
             self.journal.add(line)
         except OSError as error:
-            self._broken = NotReady(f"{self.journal.path} cannot be written, so nothing more is measured: {error}")
-            self.say({"what": "trouble", "text": str(self._broken)})
+            path = self.journal.path
+            self._broken = NotReady(
+                f"{path} cannot be written, so nothing more is measured: {error.strerror or error}; mend that, and go "
+                f"on with --cb-resume={path.parent.name}"
+            )
 
     def cluster(self, shape: Shape) -> Cluster:
         """A running cluster of that shape, for tests of one's own; clusters of other sizes are taken down.
@@ -320,10 +329,10 @@ class Campaign:
         return self._up[shape].cluster
 
     def _cluster(self, cell: Cell, alone: bool) -> _Up:
-        """The cluster of a cell, warmed up; one that a test used by hand is replaced by a fresh one."""
+        """The cluster of a cell, warmed up; one that a test used by hand, or that broke, is replaced by a fresh one."""
         shape = cell.shape
         self._leave_others(shape, alone)
-        if shape in self._up and self._up[shape].warm:
+        if shape in self._up and self._up[shape].warm and self._up[shape].cluster.whole():
             return self._up[shape]
         if self._tries.get(shape, 0) >= MOST_TRIES:
             raise self._down_for[shape]
@@ -410,9 +419,9 @@ class Campaign:
             raise NotReady(f"not all is taken down: {'; '.join(resisted)}")
 
     def _healthy(self, cluster: Cluster) -> bool:
-        """Whether every agent answers and its node runs."""
+        """Whether every agent answers and its node runs, and all that they need beside them."""
         try:
-            return all(node.runs() for node in cluster.nodes)
+            return cluster.whole() and all(node.runs() for node in cluster.nodes)
         except BenchError:
             return False
 
@@ -458,6 +467,16 @@ def _spoilt(round_: Round, incidents: Sequence[str] | BenchError) -> Round:
         return round_
     told = [*incidents, *([round_.failure] if round_.failure else [])]
     return replace(round_, error="; ".join(told))
+
+
+def _with_ends(round_: Round, nodes: Sequence[Node]) -> Round:
+    """A failed round also names the nodes that ended and are not named yet: a leecher may only know that bytes stop."""
+    ends = []
+    for node in nodes if not round_.success else ():
+        with suppress(BenchError):  # its agent is gone too, which is told elsewhere
+            if (end := node.end()) and f"{node.name} {end}" not in str(round_.failure):
+                ends.append(f"{round_.cell.shape.variant.system} node {node.name} {end}")
+    return replace(round_, error="; ".join([*ends, *filter(None, [round_.failure])])) if ends else round_
 
 
 def _thinned(say: Say) -> Callable[[str, Mapping[str, Any]], None]:

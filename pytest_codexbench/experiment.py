@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pytest_codexbench.agent.client import Download, Heard, Node, Ready
 from pytest_codexbench.disturbances import UNDISTURBED, named
 from pytest_codexbench.disturbing import Calm, Disturbing
-from pytest_codexbench.errors import AgentError, BadTransfer, BenchError
+from pytest_codexbench.errors import AgentError, BadTransfer, BenchError, Unreachable
 from pytest_codexbench.matrix import Cell, rate_text
 from pytest_codexbench.plan import Draw
 from pytest_codexbench.records import CORRUPT, FAILED, OK, Counters, Environment, Happened, Round, Transfer
@@ -309,15 +309,17 @@ class _Course:
         for node, why in zip(self.setting.nodes, each(self.setting.nodes, self._kept), strict=True):
             if why is not None:
                 self.left_on.append(node.name)
-                self.flags.append(f"{node.name} still held the file after its deletion{why}")
+                self.flags.append(f"{node.name} {why}")
 
     def _kept(self, node: Node) -> str | None:
-        """Why a node may still hold something; empty if it gives no reason, None if it holds nothing."""
+        """What is said of a node that may still hold something; None if it holds nothing."""
         try:
             gone = node.delete(self.name, self.handles.get(node.name, self.handle), self.cell.size)
+        except Unreachable as error:
+            return f"could not be asked to delete the file: {error}"
         except BenchError as error:
-            return f" ({error})"
-        return None if gone else ""
+            return f"still held the file after its deletion ({error})"
+        return None if gone else "still held the file after its deletion"
 
 
 class _Several(_Course):

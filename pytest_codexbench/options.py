@@ -23,9 +23,9 @@ from pytest_codexbench.matrix import (
 )
 from pytest_codexbench.matrixfile import read_matrix
 from pytest_codexbench.plan import Plan, blocks_of, parse_time
-from pytest_codexbench.programs import checked_program
+from pytest_codexbench.programs import checked_program, is_file
 
-N = TypeVar("N", int, float, str)
+N = TypeVar("N", int, float, str, Path)
 
 Asked = Callable[[str], str | None]
 """The value of an option by its name, as the user gave it anywhere; None where nobody did."""
@@ -196,9 +196,6 @@ def read_options(asked: Asked) -> Options:
     backend = value("backend") or ""
     if backend not in BACKENDS:
         raise WrongInput(f"--cb-backend={backend}: no such backend; there are: {', '.join(BACKENDS)}")
-    values = value("values")
-    if values and not Path(values).is_file():
-        raise WrongInput(f"--cb-values={values}: no such file")
     registry = value("image-registry")
     if registry and not REGISTRY.fullmatch(registry):
         raise WrongInput(f"--cb-image-registry={registry}: a host is needed, as in registry.example:5000/mirror")
@@ -214,15 +211,15 @@ def read_options(asked: Asked) -> Options:
         backend=backend,
         budget_s=_checked("budget", budget, parse_time) if budget else None,
         seed=_whole("seed", value("seed") or "1", 0),
-        results=Path(value("results") or "results"),
+        results=_checked("results", value("results") or "results", _folder),
         data=_data_folder(data) if (data := value("data")) else None,
-        resume=value("resume"),
+        resume=str(_checked("resume", resume, _folder)) if (resume := value("resume")) else None,
         plan=_truth("plan", value("plan")),
         deadline_s=_checked("deadline", deadline, parse_time) if deadline else None,
         kube_context=value("kube-context"),
         helm=value("helm"),
         agent_image=value("agent-image"),
-        values=Path(values) if values else None,
+        values=_checked("values", values, _file) if (values := value("values")) else None,
         image_registry=registry,
         keep_clusters=keep,
         metrics_port=_port(port) if (port := value("metrics-port")) else None,
@@ -244,12 +241,24 @@ def _unending(matrix: Matrix) -> Matrix:
     return matrix.with_rounds(SOAK_ROUNDS) if matrix.experiments == ("stability",) else matrix
 
 
+def _file(text: str) -> Path:
+    if not is_file(text):
+        raise WrongInput("no such file")
+    return Path(text)
+
+
+def _folder(text: str) -> Path:
+    if "\0" in text:
+        raise WrongInput("no name of a folder")
+    return Path(text)
+
+
 def _data_folder(text: str) -> Path:
     """The folder for the nodes' data."""
     path = Path(text).absolute()
     if len(str(path)) > MOST_DATA_PATH:
         raise WrongInput(f"--cb-data={text}: longer than {MOST_DATA_PATH} characters, too long for the nodes' sockets")
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where this user may not look
         raise WrongInput(f"--cb-data={text}: no such folder")
     if not os.access(path, os.W_OK | os.X_OK):
         raise WrongInput(f"--cb-data={text}: this user may not write there")

@@ -320,7 +320,10 @@ class Bench:
 
     def _expect(self, cells: list[Cell]) -> None:
         if self.progress is not None and self.run is not None and cells:
-            self.run.select(cells)
+            try:
+                self.run.select(cells)
+            except OSError as error:
+                raise pytest.UsageError(f"{self.run.folder} cannot be written: {error}") from error
             done = list(self.run.journal.read().measured())
             counts = {cell: sum(r.cell == cell for r in done) for cell in cells}
             most = self._rounds_in_time(cells)
@@ -382,12 +385,12 @@ class Bench:
         try:
             self._check_measurements()
             self.run = self._opened()
-        except BenchError as error:
+            events = self.run.folder / FOLDER
+            events.mkdir(exist_ok=True)
+            for old in events.iterdir():
+                old.unlink()
+        except (BenchError, OSError) as error:
             raise pytest.UsageError(str(error)) from error
-        events = self.run.folder / FOLDER
-        events.mkdir(exist_ok=True)
-        for old in events.iterdir():
-            old.unlink()
         expected = {str(cell): self.known.cost(cell, needs_of(cell.shape)).seconds for cell in self.blocks}
         stream = real_stdout()
         live = stream.isatty() and os.environ.get("TERM") != "dumb" and not self._distributed
@@ -631,8 +634,14 @@ class Bench:
                 pytest.PytestWarning(f"codexbench: {self.run.folder} was removed during the run"), stacklevel=2
             )
             return
-        self._remove_events(self.run.folder)
-        self.run.end(exit_status)
+        try:
+            self._remove_events(self.run.folder)
+            self.run.end(exit_status)
+        except OSError as error:
+            self.config.issue_config_time_warning(
+                pytest.PytestWarning(f"codexbench: how the run ended is not in {self.run.folder}: {error}"),
+                stacklevel=2,
+            )
         if self.run.folder.exists():
             self._write_documents(self.run.folder)
 

@@ -42,6 +42,11 @@ def no_program(system: str, names: Sequence[str]) -> str:
     )
 
 
+def is_file(text: str) -> bool:
+    """Whether there is a file of that name; no name that cannot be one is an error."""
+    return os.path.isfile(text)  # noqa: PTH113 - Path.is_file raises for names that are too long or not to be reached
+
+
 def checked_program(text: str) -> str:
     """The absolute path of an executable program.
 
@@ -49,7 +54,7 @@ def checked_program(text: str) -> str:
         WrongInput: if it is none.
     """
     path = Path(text).absolute()
-    if "\0" in text or not (os.access(path, os.F_OK) and path.is_file()):
+    if not is_file(text):
         raise WrongInput("no such file")
     if not os.access(path, os.X_OK):
         raise WrongInput("not an executable program")

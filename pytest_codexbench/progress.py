@@ -26,20 +26,24 @@ class Events:
     """The file into which one process writes what happens, for whoever shows it."""
 
     def __init__(self, folder: Path, worker: str) -> None:
-        folder.mkdir(exist_ok=True)
-        self._file = (folder / f"{worker}.jsonl").open("a", encoding="utf-8")
+        self._file: IO[str] | None = None
+        with suppress(OSError):  # as below
+            folder.mkdir(exist_ok=True)
+            self._file = (folder / f"{worker}.jsonl").open("a", encoding="utf-8")
         self._lock = threading.Lock()
 
     def say(self, event: Mapping[str, Any]) -> None:
         """Add one event. Nothing is lost if it cannot be written: it is only shown."""
         with self._lock, suppress(OSError, ValueError):
-            self._file.write(json.dumps(event) + "\n")
-            self._file.flush()
+            if self._file is not None:
+                self._file.write(json.dumps(event) + "\n")
+                self._file.flush()
 
     def close(self) -> None:
         """No more events."""
         with suppress(OSError):
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
 
 
 class Work:

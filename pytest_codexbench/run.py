@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,19 @@ class Run:
         self.journal = Journal(folder)
         self._lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         try:
+            self._take()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _take(self) -> None:
+        """From now on nobody else writes here, and this process can."""
+        try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._lock)
-            raise WrongInput(f"{folder}: another pytest is writing to this run; wait for its end") from None
+            raise WrongInput(f"{self.folder}: another pytest is writing to this run; wait for its end") from None
+        with suppress(FileNotFoundError), self.journal.path.open("r+b"):
+            pass
         self._write()
 
     @property
@@ -50,8 +60,12 @@ class Run:
     def _write(self) -> None:
         """The provenance, whole or not at all."""
         new = self.folder / f"{PROVENANCE}.new"
-        new.write_text(json.dumps(self.provenance, indent=2) + "\n", encoding="utf-8")
-        new.replace(self.folder / PROVENANCE)
+        try:
+            new.write_text(json.dumps(self.provenance, indent=2) + "\n", encoding="utf-8")
+            new.replace(self.folder / PROVENANCE)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
 
     def select(self, cells: Iterable[Cell]) -> None:
         """Note which cells were asked for, by now and by earlier parts of the run."""
@@ -60,15 +74,21 @@ class Run:
         self._write()
 
     def end(self, exit_status: int) -> None:
-        """Note how it ended, and let go of the folder; one that holds nothing is removed."""
-        if self.empty:
-            for path in self.folder.iterdir():
-                path.unlink()
-            self.folder.rmdir()
-        else:
-            self.provenance["ended_at"], self.provenance["exit_status"] = _now(), exit_status
-            self._write()
-        os.close(self._lock)
+        """Note how it ended, and let go of the folder; one that holds nothing is removed.
+
+        Raises:
+            OSError: if that cannot be noted.
+        """
+        try:
+            if self.empty:
+                for path in self.folder.iterdir():
+                    path.unlink()
+                self.folder.rmdir()
+            else:
+                self.provenance["ended_at"], self.provenance["exit_status"] = _now(), exit_status
+                self._write()
+        finally:
+            os.close(self._lock)
 
 
 def new_run(results: Path, plan: Mapping[str, Any], environment: Environment) -> Run:
@@ -104,7 +124,8 @@ def resumed_run(results: Path, which: str, plan: Mapping[str, Any], environment:
     """The folder of an earlier run of the same plan, to go on with.
 
     Raises:
-        WrongInput: if there is none, or if it was of another plan, version or machine: names the difference.
+        WrongInput: if there is none, or if it was of another plan, version or machine: names the difference; or if
+            nothing can be written there.
     """
     folder = _latest(results, plan["plan_hash"]) if which == LATEST else _named(results, which)
     before = read_provenance(folder)
@@ -127,7 +148,10 @@ def resumed_run(results: Path, which: str, plan: Mapping[str, Any], environment:
     ):
         raise WrongInput(f"--cb-resume={which}: {folder.name} was measured elsewhere: {unlike}; start a new run")
     before["resumed_at"] = [*before.get("resumed_at", []), _now()]
-    return Run(folder, before)
+    try:
+        return Run(folder, before)
+    except OSError as error:
+        raise WrongInput(f"--cb-resume={which}: {error.strerror or error}: {error.filename or folder}") from error
 
 
 def runs_of(plan_hash: str, results: Path) -> list[Path]:

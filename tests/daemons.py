@@ -6,9 +6,10 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from pytest_codexbench.errors import AgentError
 from pytest_codexbench.payload import Payload
 from pytest_codexbench.systems import Arrival, Contact, Driver, Fetched, Handle, Place, System, Want
 
@@ -63,9 +64,9 @@ def _process(driver: Driver, bootstrap: Sequence[Contact], home: Path) -> Iterat
 def _ready(driver: Driver, home: Path) -> Contact:
     end = time.monotonic() + READY_S
     while time.monotonic() < end:
-        contact = driver.ready()
-        if contact is not None:
-            return contact
+        with suppress(AgentError):
+            if (contact := driver.ready()) is not None:
+                return contact
         time.sleep(0.05)
     raise AssertionError(f"{home.name} was not ready: {(home / 'log').read_text(errors='replace')[-2000:]}")
 

@@ -162,6 +162,11 @@ class Node:
         """Whether the node's program runs."""
         return bool(self._call("health")["runs"])
 
+    def end(self) -> str | None:
+        """How the node's program ended, in words; None while it runs."""
+        told = self._call("health")
+        return None if told["runs"] else str(told["node"])
+
     def log_tail(self) -> str:
         """The end of its log."""
         return str(self._call("log")["tail"])

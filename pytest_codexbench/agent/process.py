@@ -144,9 +144,7 @@ class NodeProcess:
         if self._process is None:
             return "was never started"
         status = self._process.poll()
-        if status is None:
-            return "runs"
-        return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+        return "runs" if status is None else ended(status)
 
     def tail(self) -> str:
         """The end of its log."""
@@ -245,6 +243,11 @@ def _peak_of(process: psutil.Process) -> int:
         line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     return int(process.memory_info().rss)
+
+
+def ended(status: int) -> str:
+    """How a process ended, in words; ``status`` is negative for a signal."""
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
 
 
 def tail(log: Path) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import queue
+import shutil
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from pytest_codexbench.agent import exposition, hindrances, probe
@@ -42,6 +44,9 @@ LOOK_S = 0.02
 RECEIVE_S = 0.002
 # A node that dies breaks its connections a moment before it is gone.
 END_S = 0.5
+# More than any request holds: seeds have 64 bits, a transfer may take days.
+MOST_NUMBER, MOST_PORT, MOST_S = 2**64, 2**16 - 1, 10**7
+MOST_NAME, MOST_SHOWN = 64, 200
 
 
 class Agent:
@@ -103,16 +108,12 @@ class Agent:
 
         ``bootstrap`` are contacts of running nodes; ``deadline_s`` bounds the wait.
         """
-        deadline_s = _number(request, "deadline_s")
+        deadline_s = _seconds(request, "deadline_s")
+        bootstrap = _contacts(request, "bootstrap")
         begun = time.perf_counter()
         if not self.process.running:
-            self.process.start(lambda: self.driver.command(request.get("bootstrap", [])), self.place.data)
-        while (contact := self.driver.ready()) is None:
-            if not self.process.running:
-                raise NotReady(f"{self._name()} {self.process.state()} before it was ready; {self.log_end()}")
-            if time.perf_counter() - begun > deadline_s:
-                raise NotReady(f"{self._name()} was not ready within {deadline_s:g} s; {self.log_end()}")
-            time.sleep(LOOK_S)
+            self.process.start(lambda: self.driver.command(bootstrap), self.place.data)
+        contact = self._first_answer(begun, deadline_s)
         if "address" not in contact:
             raise NotReady(f"the driver of {self._name()} gave a contact without address: {dict(contact)!r}")
         self.contact = contact
@@ -122,25 +123,46 @@ class Agent:
             "versions": {**self.driver.versions(), **_tcp()},
         }
 
+    def _first_answer(self, begun: float, deadline_s: float) -> Contact:
+        why = ""
+        while True:
+            try:
+                if (contact := self.driver.ready()) is not None:
+                    return contact
+            except AgentError as error:  # it may be half up; at the end this tells more than that it was not
+                why = f" (asked last: {error})"
+            except Exception as error:
+                raise NotReady(f"{self._name()}: {_as_ours(error)}; {self.log_end()}") from error
+            if not self.process.running:
+                raise NotReady(f"{self._name()} {self.process.state()} before it was ready; {self.log_end()}")
+            if time.perf_counter() - begun > deadline_s:
+                raise NotReady(f"{self._name()} was not ready within {deadline_s:g} s{why}; {self.log_end()}")
+            time.sleep(LOOK_S)
+
     def join(self, request: Message) -> Message:
         """Make the node know the others."""
-        self.driver.join(request["contacts"])
+        contacts = _contacts(request, "contacts")
+        with _Blamed(self):
+            self.driver.join(contacts)
         return {}
 
     def make(self, request: Message) -> Message:
         """Make the payload's file: its digest. The name tells which payload it is."""
         payload = Payload(int(_number(request, "size")), int(_number(request, "seed")))
+        file = self._file(request)
+        self._fits(payload.size)
         begun = time.perf_counter()
         try:
-            digest = payload.write(self._file(request))
+            digest = payload.write(file)
         except OSError as error:
             raise BadTransfer(f"{self._name()} could not make a file of {payload.size} bytes: {error}") from error
         return {"digest": digest, "seconds": time.perf_counter() - begun}
 
     def publish(self, request: Message) -> Message:
         """Publish the file that was made: its handle and the seconds it took, by part."""
+        file, deadline_s = self._file(request), _seconds(request, "deadline_s")
         with _Blamed(self):
-            published = self.driver.publish(self._file(request), _number(request, "deadline_s"))
+            published = self.driver.publish(file, deadline_s)
             if "publish_s" not in published.seconds:
                 raise BadTransfer("its driver did not tell publish_s")
         handle = {"id": published.handle.id, "ticket": published.handle.ticket}
@@ -153,12 +175,14 @@ class Agent:
         clock and to the same deadline, and what is received counts on top.
         Whatever goes wrong with the node is told in the record, with the timeline up to there.
         """
-        size, deadline_s = int(_number(request, "size")), _number(request, "deadline_s")
-        handle = Handle(**request["handle"])
+        size, deadline_s = int(_number(request, "size")), _seconds(request, "deadline_s")
+        handle, sources, position = _handle(request), _contacts(request, "sources"), int(_number(request, "position"))
+        if not size or not sources:
+            raise WrongInput(f"a fetch of {size} bytes from {len(sources)} sources: at least one of each is needed")
         broken = self._broken if request.get("again") else None
         start_ns = broken.start_ns if broken else time.perf_counter_ns()
         end_ns = start_ns + int(deadline_s * 1e9)
-        want = Want(handle, size, request["sources"], request["position"], start_ns, end_ns, broken is not None)
+        want = Want(handle, size, sources, position, start_ns, end_ns, broken is not None)
         self.progress.size = size
         yield {"started": True, "view": self.driver.views[0]}
         watches = broken.watches if broken else {view: Watch(size) for view in self.driver.views}
@@ -221,9 +245,9 @@ class Agent:
         if not request.get("url") and not request.get("path"):
             raise BadTransfer(f"the driver of {self._name()} ended a fetch with neither a digest, a path nor a URL")
         if url := request.get("url"):
-            return self._given_back(str(url), int(_number(request, "size")), _number(request, "deadline_s"))
-        path = Path(request["path"])
-        if not path.resolve().is_relative_to(self.place.folder.resolve()):
+            return self._given_back(str(url), int(_number(request, "size")), _seconds(request, "deadline_s"))
+        path = Path(str(request["path"]))
+        if "\0" in str(path) or not path.resolve().is_relative_to(self.place.folder.resolve()):
             raise WrongInput(f"path {str(path)!r} is not one of this node's")
         try:
             return {"digest": digest_of_file(path), "size": path.stat().st_size}
@@ -240,11 +264,11 @@ class Agent:
 
     def delete(self, request: Message) -> Message:
         """Forget the file: whether it is gone from the node and from the disk."""
+        file, handle = self._file(request), _handle(request) if "handle" in request else None
         self.progress.end()
-        self._file(request).unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
         if not self.process.running:
             return {"gone": True}
-        handle = Handle(**request["handle"]) if "handle" in request else None
         with _Blamed(self):
             if handle is not None:
                 self.driver.delete(handle)
@@ -287,24 +311,25 @@ class Agent:
     def serve_again(self, request: Message) -> Message:
         """Make a node that was killed and started again serve the file that it had published."""
         if isinstance(self.driver, ServesAgain):
+            file, handle, deadline_s = self._file(request), _handle(request), _seconds(request, "deadline_s")
             with _Blamed(self):
-                handle = Handle(**request["handle"])
-                self.driver.serve_again(self._file(request), handle, _number(request, "deadline_s"))
+                self.driver.serve_again(file, handle, deadline_s)
         return {}
 
     def hinder(self, request: Message) -> Message:
         """Hold the node back: lose packets, cut its link, bound its processor, or give it a disk of so many bytes."""
         if not isinstance(self.wire, Wire):
             raise AgentError(f"{self._name()} has no namespaces of its own, so it would not be alone to be held back")
-        if (percent := request.get("lose")) is not None:
-            hindrances.lose(int(percent))
+        lose, share, disk = (_number(request, key) if key in request else None for key in ("lose", "processor", "disk"))
+        if lose is not None:
+            hindrances.lose(int(lose))
         if request.get("cut"):
             hindrances.cut()
-        if (share := request.get("processor")) is not None:
-            self._processor.limit(float(share), self.process.pids())
-        if (size := request.get("disk")) is not None:
+        if share is not None:
+            self._processor.limit(share, self.process.pids())
+        if disk is not None:
             self.process.stop()
-            hindrances.confine(self.place.data, int(size))
+            hindrances.confine(self.place.data, int(disk))
         return {}
 
     def mend(self, _: Message) -> Message:
@@ -351,8 +376,8 @@ class Agent:
 
         With ``limit_mb_s``, which the link should be limited to: its rate once a burst is spent, and that burst.
         """
-        seconds, most = _number(request, "seconds"), int(_number(request, "most"))
-        way = str(request["address"]), int(request["port"]), self.place.address
+        seconds, most = _seconds(request, "seconds"), int(_number(request, "most"))
+        way = _address(request), int(_number(request, "port", MOST_PORT)), self.place.address
         if request.get("limit_mb_s") is None:
             return {"wire_mb_s": probe.stream_to(*way, probe.until(seconds, most)).mb_s}
         limit = _number(request, "limit_mb_s")
@@ -363,8 +388,10 @@ class Agent:
 
     def probe_disk(self, request: Message) -> Message:
         """The rate of writing to the node's disk."""
+        size = int(_number(request, "size"))
+        self._fits(size)
         try:
-            return {"disk_mb_s": probe.disk_mb_s(self.place.folder, int(_number(request, "size")))}
+            return {"disk_mb_s": probe.disk_mb_s(self.place.folder, size)}
         except OSError as error:
             raise AgentError(f"probe of the disk below {self.place.folder}: {error}") from error
 
@@ -374,7 +401,8 @@ class Agent:
 
     def subscribe(self, request: Message) -> Message:
         """Take part in a shard."""
-        self._messenger().subscribe(int(_number(request, "shard")))
+        shard = int(_number(request, "shard"))
+        self._messenger().subscribe(shard)
         return {}
 
     def peers(self, _: Message) -> Message:
@@ -383,18 +411,18 @@ class Agent:
 
     def send(self, request: Message) -> Message:
         """Publish a message: the moment before, in nanoseconds since 1970."""
-        return {"sent_ns": self._messenger().send(bytes.fromhex(request["payload"]), int(_number(request, "shard")))}
+        payload, shard = _octets(request, "payload"), int(_number(request, "shard"))
+        return {"sent_ns": self._messenger().send(payload, shard)}
 
     def receive(self, request: Message) -> Message:
         """Look for a message until it came, ``linger_s`` longer, or until the deadline: when each copy was seen.
 
         Without a ``payload`` the first one that begins with ``prefix``, whatever it is: it is told.
         """
-        messenger, shard = self._messenger(), int(_number(request, "shard"))
-        wanted = bytes.fromhex(request["payload"]) if request.get("payload") else None
-        prefix = bytes.fromhex(str(request.get("prefix", "")))
-        end = time.monotonic() + _number(request, "deadline_s")
-        linger_s, seen = _number(request, "linger_s"), list[int]()
+        wanted = _octets(request, "payload") if request.get("payload") else None
+        prefix = _octets(request, "prefix") if "prefix" in request else b""
+        shard, linger_s = int(_number(request, "shard")), _seconds(request, "linger_s")
+        messenger, end, seen = self._messenger(), time.monotonic() + _seconds(request, "deadline_s"), list[int]()
         while (now := time.monotonic()) < end:
             came = [message for message in messenger.receive(shard) if message.payload.startswith(prefix)]
             wanted = came[0].payload if wanted is None and came else wanted
@@ -416,12 +444,17 @@ class Agent:
 
     def _file(self, request: Message) -> Path:
         """Where a payload's own file is; its name is the same on every node."""
-        name = str(request.get("name", ""))
-        if not name.isalnum():
-            raise WrongInput(f"name {name!r} is not of letters and digits")
+        name = request.get("name")
+        if not isinstance(name, str) or not name.isascii() or not name.isalnum() or len(name) > MOST_NAME:
+            raise WrongInput(f"name {name!r} is not of at most {MOST_NAME} letters and digits")
         folder = self.place.folder / "files"
         folder.mkdir(exist_ok=True)
         return folder / name
+
+    def _fits(self, size: int) -> None:
+        free = shutil.disk_usage(self.place.folder).free
+        if size > free:
+            raise BadTransfer(f"{self._name()}: {size} bytes do not fit where {free} are free, in {self.place.folder}")
 
     def _name(self) -> str:
         return f"{self.system.name} node {self.place.name}"
@@ -534,8 +567,52 @@ def _tcp() -> Mapping[str, str]:
     return {"tcp": path.read_text(encoding="ascii").strip()} if path.exists() else {}
 
 
-def _number(request: Message, key: str) -> float:
+def _number(request: Message, key: str, most: int = MOST_NUMBER) -> float:
     value = request.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0 or math.isinf(value):
-        raise WrongInput(f"{key} = {value!r}: a number from 0 on is needed")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
+        raise WrongInput(f"{key} = {_short(value)}: a number from 0 to {most} is needed")
     return value
+
+
+def _seconds(request: Message, key: str) -> float:
+    return _number(request, key, MOST_S)
+
+
+def _address(request: Message) -> str:
+    try:
+        return str(ip_address(str(request.get("address"))))
+    except ValueError:
+        raise WrongInput(f"address = {_short(request.get('address'))}: an IP address is needed") from None
+
+
+def _handle(request: Message) -> Handle:
+    told = request.get("handle")
+    if not isinstance(told, dict) or "id" not in told or not told.keys() <= {"id", "ticket"} or not _texts(told):
+        raise WrongInput(f"handle = {_short(told)}: an object with the texts id and ticket is needed")
+    return Handle(**told)
+
+
+def _contacts(request: Message, key: str) -> list[Contact]:
+    told = request.get(key)
+    if not isinstance(told, list) or not all(isinstance(each, dict) and _texts(each) for each in told):
+        raise WrongInput(f"{key} = {_short(told)}: a list of objects is needed that hold texts")
+    return told
+
+
+def _octets(request: Message, key: str) -> bytes:
+    try:
+        return bytes.fromhex(str(request.get(key)))
+    except ValueError:
+        raise WrongInput(f"{key} = {_short(request.get(key))}: bytes as hexadecimal digits are needed") from None
+
+
+def _texts(told: Mapping[str, object]) -> bool:
+    return all(isinstance(value, str) for value in told.values())
+
+
+def _short(value: object) -> str:
+    """What was sent, not more of it than a person reads."""
+    try:
+        return repr(value)[:MOST_SHOWN]
+    except ValueError:  # a number with more digits than Python writes
+        return "a number of thousands of digits"

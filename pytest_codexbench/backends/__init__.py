@@ -17,7 +17,8 @@ class Cluster:
     """Nodes that are ready, the version of each program as they tell it; the host of each node where there are more.
 
     ``incidents`` tells in words what happened to the nodes, since it was asked last, that spoils what was measured
-    meanwhile: it may raise a ``BenchError``. It may not know before ``late_s`` seconds have passed.
+    meanwhile: it may raise a ``BenchError``. It may not know before ``late_s`` seconds have passed. ``whole`` tells
+    whether all that runs beside the nodes still does; without that, nothing more can be measured here.
     """
 
     nodes: tuple[Node, ...]
@@ -25,6 +26,7 @@ class Cluster:
     hosts: tuple[str, ...] = ()
     incidents: Callable[[], Sequence[str]] = tuple
     late_s: float = 0.0
+    whole: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True)

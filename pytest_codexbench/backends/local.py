@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import queue
 import secrets
 import shutil
 import socket
@@ -25,7 +26,7 @@ import psutil
 from pytest_codexbench import __version__
 from pytest_codexbench.agent.client import Node, finish
 from pytest_codexbench.agent.hindrances import why_not
-from pytest_codexbench.agent.process import tail
+from pytest_codexbench.agent.process import ended, tail
 from pytest_codexbench.backends import Cluster, Room
 from pytest_codexbench.backends.network import isolation
 from pytest_codexbench.backends.warden import sweep
@@ -43,7 +44,10 @@ LOOK_S = 0.02
 TURN_S = 5.0
 # What ends a warden's own ending, should it hang.
 GONE_S = 15.0
+# So long it may take until the end of an agent is told, after the transfer that it broke.
+NEWS_S = 0.3
 SERVICE_PORT = 6969
+WARDEN = "warden"
 
 
 class Local:
@@ -175,17 +179,19 @@ def _warden(launches: Sequence[_Launch], prefix: Sequence[str]) -> Iterator[None
             stderr=log,
             start_new_session=True,  # a Ctrl-C at the terminal is for pytest, which then ends this
         )
+    news = _News(process)
+    for launch in launches:
+        launch.news = news
     try:
-        _await(process, launches)
+        _await(news, launches)
         yield
     finally:
         for launch in launches:
             launch.over.set()
-        _let_go(process)
+        news.let_go()
 
 
-def _await(process: subprocess.Popen[bytes], launches: Sequence[_Launch]) -> None:
-    stdin, stdout = _pipes(process)
+def _await(news: _News, launches: Sequence[_Launch]) -> None:
     first = launches[0]
     order = {
         "folder": str(first.folder),
@@ -193,18 +199,10 @@ def _await(process: subprocess.Popen[bytes], launches: Sequence[_Launch]) -> Non
         "isolated": first.isolated,
         "processes": [process for launch in launches for process in launch.processes()],
     }
-    answers: list[bytes] = []
-    reader = threading.Thread(target=lambda: answers.append(stdout.readline()), daemon=True)
-    reader.start()
-    with suppress(BrokenPipeError):  # its own last words say why, below
-        stdin.write(json.dumps(order).encode() + b"\n")
-        stdin.flush()
-    reader.join(WARDEN_S)
-    try:
-        answer: Message = json.loads(answers[0])
-    except (IndexError, ValueError):
-        ended = process.poll()
-        state = f"no answer within {WARDEN_S:g} s" if ended is None else f"it exited with status {ended}"
+    answer = news.answer(order)
+    if answer is None:
+        status = news.process.poll()
+        state = f"no answer within {WARDEN_S:g} s" if status is None else f"it {ended(status)}"
         answer = {"error": f"{state}; its log: {tail(first.logs / 'warden.log') or '(empty)'}"}
     if "ready" not in answer:
         shapes = " and ".join(str(launch.shape) for launch in launches)
@@ -231,6 +229,8 @@ class _Launch:
         self.isolated = bool(prefix)
         # once set, nobody waits for an agent any more: after a Ctrl-C the interpreter would wait for who does
         self.over = threading.Event()
+        self.news: _News  # from when the warden is there
+        self._told = 0
         self.names = [f"n{first + index:02d}" for index in range(shape.nodes)]
         self.services = {
             name: (command, SERVICE_PORT + number if self.isolated else _free_port())
@@ -244,7 +244,10 @@ class _Launch:
     def _companions(self) -> Iterator[dict[str, Any]]:
         for name, (command, port) in self.services.items():
             argv = [part.replace("{port}", str(port)) for part in command.argv]
-            yield self._process(f"{name}{self.number or ''}", argv, None)
+            yield self._process(self._companion(name), argv, None)
+
+    def _companion(self, service: str) -> str:
+        return f"{service}{self.number or ''}"
 
     def _agents(self) -> Iterator[dict[str, Any]]:
         services = {
@@ -274,7 +277,28 @@ class _Launch:
         contacts: dict[str, Contact] = {name: told["contact"] for name, told in started.items()}
         nodes = tuple(Node(name, self._url(name), self.token, contacts[name]) for name in self.names)
         each(nodes, lambda node: node.join([c for n, c in contacts.items() if n != node.name]))
-        return Cluster(nodes, started[self.names[0]]["versions"])
+        if ends := self._own_ends():
+            raise NotReady(f"the cluster {self.shape} did not come up: {self._in_words(ends)}")
+        versions = started[self.names[0]]["versions"]
+        return Cluster(nodes, versions, incidents=self._latest, late_s=NEWS_S, whole=lambda: not self._own_ends())
+
+    def _own_ends(self) -> dict[str, str]:
+        """Which of its processes ended, or the warden that all share, and how."""
+        ends = dict(self.news.ends)
+        own = (*(f"{name}.agent" for name in self.names), *map(self._companion, self.services), WARDEN)
+        return {name: ends[name] for name in ends if name in own}
+
+    def _latest(self) -> Sequence[str]:
+        """Who ended since this was asked last, and how."""
+        ends = list(self._own_ends().values())
+        latest, self._told = ends[self._told :], len(ends)
+        return latest
+
+    def _in_words(self, ends: Mapping[str, str]) -> str:
+        """Who ended and how, with the ends of their logs."""
+        return "; ".join(
+            f"{text}; its log: {tail(self.logs / f'{name}.log') or '(empty)'}" for name, text in ends.items()
+        )
 
     def _start(
         self, names: Sequence[str], bootstrap: Sequence[Contact], say: Callable[[str], None]
@@ -300,6 +324,8 @@ class _Launch:
                 return
             except AgentError as error:
                 last = error
+            if (process := f"{name}.agent") in (ends := self._own_ends()):
+                raise NotReady(f"the cluster {self.shape} did not come up: {self._in_words({process: ends[process]})}")
             if self.over.wait(LOOK_S):
                 raise NotReady(f"{self.shape} was given up while it came up")
         log = tail(self.logs / f"{name}.agent.log") or "(empty)"
@@ -320,17 +346,53 @@ class _Launch:
         each(nodes, stop)
 
 
-def _let_go(process: subprocess.Popen[bytes]) -> None:
-    """Close the warden's standard input, which ends it and all that is in it, and wait for that."""
-    stdin, stdout = _pipes(process)
-    with suppress(BrokenPipeError):  # it is gone already
-        stdin.close()
-    try:
-        process.wait(GONE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    stdout.close()
+class _News:
+    """What a warden says: its answer to the order, then which of its processes ended."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.ends: dict[str, str] = {}
+        self._stdin, self._stdout = _pipes(process)
+        self._answers: queue.Queue[Message | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, name="news", daemon=True)
+        self._reader.start()
+
+    def answer(self, order: Message) -> Message | None:
+        """What the warden says of the order; None if it said nothing in time."""
+        with suppress(BrokenPipeError):  # its own last words say why
+            self._stdin.write(json.dumps(order).encode() + b"\n")
+            self._stdin.flush()
+        with suppress(queue.Empty):
+            return self._answers.get(timeout=WARDEN_S)
+        return None
+
+    def let_go(self) -> None:
+        """Close its standard input, which ends it, and wait for that."""
+        with suppress(BrokenPipeError):  # it is gone already
+            self._stdin.close()
+        try:
+            self.process.wait(GONE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join(GONE_S)
+        self._stdout.close()
+
+    def _read(self) -> None:
+        for line in self._stdout:
+            try:
+                message: Message = json.loads(line)
+            except ValueError:  # cut off in the middle
+                break
+            if (end := message.get("exited")) is None:
+                self._answers.put(message)
+                continue
+            name = end["name"]
+            who = f"the agent of {name.removesuffix('.agent')}" if name.endswith(".agent") else f"the {name}"
+            self.ends[name] = f"{who} {ended(end['status'])}"
+        with suppress(subprocess.TimeoutExpired):
+            self.ends[WARDEN] = f"the warden of the cluster {ended(self.process.wait(GONE_S))}"
+        self._answers.put(None)
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

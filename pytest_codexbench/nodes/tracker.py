@@ -288,7 +288,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     # As the first process of a container it would not be ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, _end)
-    with Server(options.address, options.port, Swarms()) as server:
+    try:
+        server = Server(options.address, options.port, Swarms())
+    except OSError as error:
+        sys.exit(f"cannot listen on {options.address}:{options.port}: {error}")
+    with server:
         server.serve_forever()
 
 

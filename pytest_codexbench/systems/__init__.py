@@ -140,7 +140,7 @@ class Driver(Protocol):
         """How to start the node's program; ``bootstrap`` are contacts of nodes that run already."""
 
     def ready(self) -> Contact | None:
-        """One look at the node: its contact once it can be used, None while it comes up."""
+        """One look at the node: its contact once it can be used; None, or an ``AgentError``, while it comes up."""
 
     def versions(self) -> Mapping[str, str]:
         """Version by program, asked of the running node."""

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pytest_codexbench.errors import AgentError, BadTransfer
+from pytest_codexbench.errors import BadTransfer
 from pytest_codexbench.matrix import PROFILES, Variant
 from pytest_codexbench.plan import Needs
 from pytest_codexbench.rpc import TOKEN_VARIABLE, call, stream
@@ -104,10 +104,7 @@ class BittorrentNode:
         """Ready when the session listens and the tracker answers from here."""
         if not _answers(self.place.services["tracker"]):
             return None
-        try:
-            health = call(self.place.control, "health", token=self.place.token, timeout_s=5)
-        except AgentError:
-            return None
+        health = call(self.place.control, "health", token=self.place.token, timeout_s=5)
         if not health["ready"]:
             return None
         self._versions = {"bittorrent": f"libtorrent {health['versions']['libtorrent']}"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import SOCK_DGRAM, SOCK_STREAM
 
-from pytest_codexbench.errors import BadTransfer, NotReady
+from pytest_codexbench.errors import AgentError, BadTransfer, NotReady
 from pytest_codexbench.httpbody import read_answer, read_body
 from pytest_codexbench.matrix import Variant
 from pytest_codexbench.payload import Hasher
@@ -183,8 +183,8 @@ class CodexNode:
         try:
             told = self._asked()
             Api(self._metrics).ask("GET", "/health", timeout_s=5)
-        except BadTransfer:
-            return None
+        except BadTransfer as error:
+            raise AgentError(str(error)) from error
         if told is None or self._generation is None:
             return None
         word = self._generation.word

@@ -87,10 +87,7 @@ class HttpNode:
 
     def ready(self) -> Contact | None:
         """Ready when the program answers with the origin's address."""
-        try:
-            self._origin = call(self.place.control, "health", token=self.place.token, timeout_s=5)["origin"]
-        except AgentError:
-            return None
+        self._origin = call(self.place.control, "health", token=self.place.token, timeout_s=5)["origin"]
         return {"name": self.place.name, "address": self.place.address, "origin": self._origin}
 
     def versions(self) -> Mapping[str, str]:

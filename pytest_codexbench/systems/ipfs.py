@@ -12,7 +12,7 @@ from socket import SOCK_STREAM
 from typing import Any
 from urllib.parse import quote
 
-from pytest_codexbench.errors import BadTransfer, NotReady
+from pytest_codexbench.errors import AgentError, BadTransfer, NotReady
 from pytest_codexbench.httpbody import read_body
 from pytest_codexbench.matrix import Variant
 from pytest_codexbench.payload import Hasher
@@ -129,8 +129,8 @@ class IpfsNode:
         """Ready when it tells who it is."""
         try:
             told = self._api.ask("POST", "/id", timeout_s=5)
-        except BadTransfer:
-            return None
+        except BadTransfer as error:
+            raise AgentError(str(error)) from error
         reach = [str(address) for address in told.at("Addresses", kind=list) if f"/{self.place.address}/" in address]
         if not reach:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +29,37 @@ from pytest_codexbench.systems import (
 )
 from pytest_codexbench.systems.http import Http, HttpNode
 
+# What a node runs in place of its program. It is told where its control socket would be.
+PROGRAMS = {
+    "exits": "print('no such flag'); sys.exit(3)",
+    "hangs": "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('thinking', flush=True); signal.pause()",
+    "answers garbage": """
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(sys.argv[1])
+    listener.listen()
+    while True:
+        connection, _ = listener.accept()
+        connection.recv(1 << 16)
+        connection.sendall(bytes(range(256)))
+        connection.close()
+""",
+    "talks and exits": "sys.stdout.write('blah ' * 20_000_000); sys.exit(3)",
+}
+TALKS = "import os, sys; os.write(1, b'blah ' * 20_000_000); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+
 
 class Faulty(Http):
-    """Nodes of ``http`` with the fault that the setting ``fault`` names."""
+    """Nodes of ``http`` with the fault that the setting ``fault`` names, unless FAULTY_MENDED is in the environment."""
 
     name = "faulty"
+
+    def services(self, variant: Variant) -> Mapping[str, Command]:
+        if variant.setting("fault") != "port taken" or "FAULTY_MENDED" in os.environ:
+            return {}
+        track = Command(
+            (sys.executable, "-m", "pytest_codexbench.nodes.tracker", "--address", "{address}", "--port", "7070")
+        )
+        return {"tracker": track, "second": track}
 
     def wrong(self, variant: Variant) -> str | None:
         return unknown_setting(variant, ("fault", "version"))
@@ -54,15 +81,26 @@ class FaultyNode(HttpNode):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self.fault = str(place.settings.get("fault", ""))
-        self._silent: socket.socket | None = None
+        self.fault = "" if "FAULTY_MENDED" in os.environ else str(place.settings.get("fault", ""))
+        self._listener: socket.socket | None = None
 
     def command(self, bootstrap: Sequence[Contact]) -> Command:
-        if self.fault == "exits":
-            return Command((sys.executable, "-c", "import sys; print('no such flag'); sys.exit(3)"))
+        if self.fault in PROGRAMS:
+            program = f"import signal, socket, sys\n{PROGRAMS[self.fault]}"
+            return Command((sys.executable, "-c", program, self.place.control.removeprefix("unix:")))
         if self.fault == "no program":
             return Command((str(self.place.folder / "absent"),))
-        return super().command(bootstrap)
+        if self.fault in ("not executable", "wrong format"):
+            program_file = self.place.folder / "program"
+            program_file.write_bytes(b"\x7fELF, or so it says")
+            program_file.chmod(0o755 if self.fault == "wrong format" else 0o644)
+            return Command((str(program_file),))
+        command = super().command(bootstrap)
+        return (
+            replace(command, argv=(sys.executable, "-c", TALKS, *command.argv[1:]))
+            if self.fault == "talks"
+            else command
+        )
 
     def ready(self) -> Contact | None:
         contact = super().ready()
@@ -98,9 +136,11 @@ class FaultyNode(HttpNode):
                 return
 
     def fetch(self, want: Want) -> Generator[Arrival, None, Fetched]:
-        if self.fault == "silent":
-            self._silent = socket.create_server((self.place.address, 0))
-            host, port = self._silent.getsockname()
+        if self.fault in ("silent", "serves garbage"):
+            self._listener = socket.create_server((self.place.address, 0))
+            host, port = self._listener.getsockname()
+            if self.fault == "serves garbage":
+                threading.Thread(target=self._serve_garbage, daemon=True).start()
             want = replace(want, sources=[{"origin": f"http://{host}:{port}"}])
         arrivals = super().fetch(want)
         while True:
@@ -116,6 +156,13 @@ class FaultyNode(HttpNode):
             if self.fault == "dies" and arrival.received > want.size // 2:
                 for child in psutil.Process().children():
                     child.kill()
+
+    def _serve_garbage(self) -> None:
+        while self._listener is not None:
+            connection, _ = self._listener.accept()
+            connection.recv(1 << 16)
+            connection.sendall(bytes(range(256)) * 100)
+            connection.close()
 
     def traffic(self) -> Traffic:
         if self.fault == "no traffic":
