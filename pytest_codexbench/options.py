@@ -187,7 +187,10 @@ def read_options(asked: Asked) -> Options:
     if names := value("systems"):
         chosen = chosen.with_variants(_variants(names, known))
     chosen = chosen.with_variants(tuple(with_programs(chosen.variants, value)))
-    chosen, messengers = _apart(chosen)
+    try:
+        chosen, messengers = _apart(chosen)
+    except WrongInput as error:
+        raise WrongInput(f"{f'--cb-systems={names}' if names else f'--matrix={text}'}: {error}") from error
     if link := value("link"):
         chosen = chosen.with_links((_checked("link", link, parse_rate),))
     if rounds := value("rounds"):

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cache
@@ -15,6 +16,7 @@ from pytest_codexbench.errors import WrongInput
 from pytest_codexbench.matrix import Variant
 
 ANSWER_S = 20.0
+FOREIGN = "a program for another kind of machine than this one"
 
 
 def program_of(variant: Variant, names: Sequence[str]) -> str | None:
@@ -27,10 +29,12 @@ def program_of(variant: Variant, names: Sequence[str]) -> str | None:
 def wrong_program(variant: Variant) -> str | None:
     """What is wrong with a variant's ``bin``; None if it is a program or is not given."""
     given = variant.setting("bin")
-    if given and shutil.which(given) is None:
+    if not given:
+        return None
+    if (found := shutil.which(given)) is None:
         there = os.access(given, os.F_OK)  # unlike Path.exists(), says no where it may not look
         return f"bin = {given!r}: {'not an executable program' if there else 'no such program'}"
-    return None
+    return f"bin = {given!r}: {FOREIGN}" if foreign(found) else None
 
 
 def no_program(system: str, names: Sequence[str]) -> str:
@@ -47,6 +51,20 @@ def is_file(text: str) -> bool:
     return os.path.isfile(text)  # noqa: PTH113 - Path.is_file raises for names that are too long or not to be reached
 
 
+def foreign(path: str) -> bool:
+    """Whether it is a program of another kind of machine: one that a shell would take for its script."""
+    return _machine(path) not in (None, _machine(sys.executable))
+
+
+def _machine(path: str) -> bytes | None:
+    """What in an ELF file's head a kernel knows its own by: class, order of bytes, machine; None of another file."""
+    if not os.access(path, os.R_OK):  # whoever may run it need not be allowed to read it
+        return None
+    with Path(path).open("rb") as file:
+        head = file.read(20)
+    return head[4:6] + head[18:20] if head.startswith(b"\x7fELF") else None
+
+
 def checked_program(text: str) -> str:
     """The absolute path of an executable program.
 
@@ -58,6 +76,8 @@ def checked_program(text: str) -> str:
         raise WrongInput("no such file")
     if not os.access(path, os.X_OK):
         raise WrongInput("not an executable program")
+    if foreign(str(path)):
+        raise WrongInput(FOREIGN)
     return str(path)
 
 

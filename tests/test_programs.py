@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,21 @@ def test_an_options_program_must_be_one(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(WrongInput) as caught:
         checked_program(str(text))
     assert "not an executable program" == str(caught.value)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="programs are ELF files on Linux")
+def test_a_program_of_another_machine_is_refused(tmp_path: Path) -> None:
+    """The shell that would take its place says nothing of use; this machine's own are taken, and scripts."""
+    own = Path(sys.executable).read_bytes()[:64]
+    program = tmp_path / "program"
+    for place, value in ((4, 3 - own[4]), (18, own[18] ^ 1)):
+        program.write_bytes(own[:place] + bytes([value]) + own[place + 1 :])
+        program.chmod(0o755)
+        with pytest.raises(WrongInput, match="for another kind of machine"):
+            checked_program(str(program))
+        assert "for another kind of machine" in str(wrong_program(variant(program)))
+    program.write_bytes(own)
+    assert str(program) == checked_program(str(program))
 
 
 # --- what they say ---

@@ -16,6 +16,7 @@ from typing import Protocol
 import psutil
 
 from pytest_codexbench.errors import NotReady
+from pytest_codexbench.programs import FOREIGN, foreign
 from pytest_codexbench.rpc import TOKEN_VARIABLE
 from pytest_codexbench.systems import Command
 
@@ -117,8 +118,10 @@ class NodeProcess:
         setpriv = shutil.which("setpriv")
         leash = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
         # setpriv would report a missing program only in the log
-        if shutil.which(command.argv[0]) is None:
+        if (found := shutil.which(command.argv[0])) is None:
             raise OSError(f"{command.argv[0]} is not an executable program")
+        if foreign(found):
+            raise OSError(f"{command.argv[0]} is {FOREIGN}")
         # programs of others have no business with the run's token
         own = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
         env: Mapping[str, str] = {**own, **command.env}

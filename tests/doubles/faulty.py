@@ -92,7 +92,7 @@ class FaultyNode(HttpNode):
             return Command((str(self.place.folder / "absent"),))
         if self.fault in ("not executable", "wrong format"):
             program_file = self.place.folder / "program"
-            program_file.write_bytes(b"\x7fELF, or so it says")
+            program_file.write_bytes(b"\x7fELF\x01\x02\x01" + bytes(13))
             program_file.chmod(0o755 if self.fault == "wrong format" else 0o644)
             return Command((str(program_file),))
         command = super().command(bootstrap)

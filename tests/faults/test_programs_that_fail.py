@@ -33,7 +33,7 @@ def broken(bench: Bench) -> Callable[[str], Bench]:
     "fault, told",
     [
         ("not executable", "n00/program is not an executable program"),
-        ("wrong format", "Exec format error"),
+        ("wrong format", "n00/program is a program for another kind of machine than this one"),
         ("hangs", f"faulty node n00 was not ready within {NOT_UP_S} s (asked last: "),
         ("answers garbage", "BadStatusLine"),
         ("port taken", "7070: [Errno 98] Address already in use"),
