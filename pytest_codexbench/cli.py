@@ -292,7 +292,8 @@ def _asked(options: argparse.Namespace) -> Callable[[str], str | None]:
 
     def asked(name: str) -> str | None:
         key = name.replace("-", "_")
-        return getattr(options, key, None) or os.environ.get(f"CODEXBENCH_{key.upper()}") or None
+        given = getattr(options, key, None) or os.environ.get(f"CODEXBENCH_{key.upper()}")
+        return str(given) if given else None
 
     return asked
 

@@ -181,7 +181,7 @@ def test_a_wrong_shard_is_refused(shard: Any) -> None:
 @pytest.mark.parametrize(
     "wishes, says",
     [
-        ([], "says what to deploy"),
+        ([], "asks for them: deployments.want"),
         ([Wish("a", GOWAKU, 2), Wish("a", GOWAKU, 2)], "asked for twice"),
         ([Wish("a", GOWAKU, 2, meets="b")], "not one of those before it"),
         ([Wish("a", GOWAKU, 2, meets="a")], "not one of those before it"),

@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture
 def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that tells by how many seconds the time of day is wrong for every program that is started from now on."""
+    """A file that tells by how many seconds the time of day is wrong, for every program that is started from now on."""
     library, file = tmp_path / "clock.so", tmp_path / "step"
     subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, SOURCE, "-ldl"], check=True)
     file.write_text("0")
