@@ -28,6 +28,8 @@ Say = Callable[[Event], None]
 # Of what is free, this much may be used.
 MOST_DISK, MOST_MEMORY = 0.95, 0.9
 # A shape that did not come up this often is not tried again.
+# A database shows what it took in some seconds later, and may remember for as long that there was nothing.
+VISIBLE_S = 5.0
 MOST_TRIES = 2
 LINE_EVERY_S = 0.2
 WAITING_S = 5.0
@@ -83,6 +85,7 @@ class Campaign:
         database: Database | None = None,
     ) -> None:
         self.database = database
+        self._unlooked: list[tuple[Round, tuple[float, float], float]] = []
         self._meetings = list(story.meetings) if story else []
         self.backend, self.journal, self.terms, self.known, self.say = backend, journal, terms, known, say
         self._begun = time.monotonic()
@@ -165,6 +168,10 @@ class Campaign:
 
     def run(self, blocks: Sequence[Block]) -> None:
         """Run all rounds of these blocks that are not there yet; troubles are kept for ``rounds_of``."""
+        self._visit(blocks)
+        self._look_up(all_of_them=True)
+
+    def _visit(self, blocks: Sequence[Block]) -> None:
         budgeted = self.terms.budget_s is not None
         runnable = [block for block in map(self._runnable, blocks) if block.variants]
         apart = [] if budgeted else [block for block in runnable if not self._fits(block)]
@@ -239,7 +246,9 @@ class Campaign:
                 self.say({"what": "trouble", "text": f"{cell}: {trouble}"})
             self._troubles[cell] = trouble
             return
-        self._look_up(round_, (begun_s, time.time()))
+        if self.database is not None:
+            self._unlooked.append((round_, (begun_s, time.time()), time.monotonic() + VISIBLE_S))
+            self._look_up()
         # programs that were killed, or whose disk was another one, are not what the next round is to find
         killed = cell.disturbance and named(cell.disturbance).kills
         if round_.left_on or killed or (not round_.success and not self._healthy(up.cluster)):
@@ -276,17 +285,22 @@ class Campaign:
         self.say({"what": "end", **begin, **told, "seconds": seconds if success else None})
         return round_
 
-    def _look_up(self, round_: Round, window_s: tuple[float, float]) -> None:
-        """Add what a database has of that time, once the journal has the round; one that does not answer is told of."""
-        if self.database is None or self._broken:
-            return
-        cell, index = str(round_.cell), round_.index
-        try:
-            series = self.database.of_round(cell, index, *window_s)
-            trouble = None if series else "the database has no sample of it"
-        except Unanswered as error:
-            series, trouble = {}, str(error)
-        self._write(Lookup(cell, index, series, trouble))
+    def _look_up(self, all_of_them: bool = False) -> None:
+        """Add what a database has of rounds that it had the time to take in; one that does not answer is told of."""
+        while self.database is not None and self._unlooked and not self._broken:
+            round_, window_s, visible_at = self._unlooked[0]
+            if (wait_s := visible_at - time.monotonic()) > 0:
+                if not all_of_them:
+                    return
+                time.sleep(wait_s)
+            self._unlooked.pop(0)
+            cell, index = str(round_.cell), round_.index
+            try:
+                series = self.database.of_round(cell, index, *window_s)
+                trouble = None if series else "the database has no sample of it"
+            except Unanswered as error:
+                series, trouble = {}, str(error)
+            self._write(Lookup(cell, index, series, trouble))
 
     def met(self, test: str) -> list[Meeting]:
         """What was recorded of a test with several deployments, before this campaign."""
