@@ -28,9 +28,9 @@ Say = Callable[[Event], None]
 # Of what is free, this much may be used.
 MOST_DISK, MOST_MEMORY = 0.95, 0.9
 # A shape that did not come up this often is not tried again.
+MOST_TRIES = 2
 # A database shows what it took in some seconds later, and may remember for as long that there was nothing.
 VISIBLE_S = 5.0
-MOST_TRIES = 2
 LINE_EVERY_S = 0.2
 WAITING_S = 5.0
 LOOK_S = 0.5

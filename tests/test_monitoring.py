@@ -327,10 +327,12 @@ def test_a_round_is_written_before_any_database_is_asked(bench: Bench) -> None:
         """
         import os, signal
         import pytest
+        from pytest_codexbench import campaign
         from pytest_codexbench.series import Database
 
         @pytest.fixture(autouse=True)
         def hangs(monkeypatch):
+            monkeypatch.setattr(campaign, "VISIBLE_S", 0.0)
             monkeypatch.setattr(Database, "check", lambda self: None)
             monkeypatch.setattr(Database, "query", lambda self, *_: os.kill(os.getpid(), signal.SIGKILL))
         """
