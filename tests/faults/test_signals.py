@@ -16,9 +16,9 @@ SLOW = """
 shapes = [[2, 1]]
 sizes = ["8MB"]
 rounds = {rounds}
-links = ["200mbit"]
+links = ["100mbit"]
 """
-BOTH = ("bittorrent-n02-s01-8MB-at200m", "http-n02-s01-8MB-at200m")
+BOTH = ("bittorrent-n02-s01-8MB-at100m", "http-n02-s01-8MB-at100m")
 ONE = BOTH[1]
 HARD_AND_SOFT = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 
@@ -88,7 +88,7 @@ def test_interrupted_workers_take_their_clusters_down(slow: Bench, number: signa
     first.process.send_signal(number)
     said = first.ended()
 
-    (log,) = first.results.glob("*/logs/http-n02-at200m/warden.log")
+    (log,) = first.results.glob("*/logs/http-n02-at100m/warden.log")
     assert "Traceback" not in log.read_text()
     assert "Interrupted." in said
     assert_each_round_once(resumed(slow, "-n", "2"), 2, ONE)
@@ -126,7 +126,7 @@ def test_a_worker_that_ends_is_replaced_or_ends_the_run(slow: Bench, number: sig
 def test_a_part_of_a_cluster_that_ends_fails_its_round_alone(bench: Bench, who: str, system: str, told: str) -> None:
     """Its round is recorded as failed, names who ended and how, and the next one has a whole cluster."""
     bench.matrix(f"{SLOW.format(rounds=5)}[systems.{system}]\n")
-    cell = f"{system}-n02-s01-8MB-at200m"
+    cell = f"{system}-n02-s01-8MB-at100m"
     first = Underway(bench)
     for index, number in enumerate(HARD_AND_SOFT):
         first.wait_until_moving(index)

@@ -78,20 +78,21 @@ class Underway:
     def wait_until_moving(self, count: int = 0) -> None:
         """Until so many rounds are recorded, and in another one bytes arrive."""
         self.wait(lambda: self._recorded() >= count, f"{count} rounds")
-        self.wait(self._moving, f"a transfer after {count} rounds")
+        self.wait(lambda: self._moving(count), f"a transfer after {count} rounds")
         self.namespaces |= {each for pid in self.processes() for each in _namespaces(pid)} - _namespaces(os.getpid())
 
     def _recorded(self) -> int:
         return 0 if self.journal is None else self.journal.read_bytes().count(b'"warmup":false')
 
-    def _moving(self) -> bool:
-        """Whether the last that a worker told is that bytes of a round that counts are on their way."""
+    def _moving(self, count: int) -> bool:
+        """Whether more rounds that count have begun, and the last that a worker told is that bytes are on their way."""
+        begun, moves = 0, False
         for path in self.results.glob("*/.events/*.jsonl"):
             said = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            begun = next((each["index"] for each in reversed(said) if each["what"] == "begin"), -1)
-            if begun >= 0 and said[-1]["what"] == "line":
-                return True
-        return False
+            indices = [each["index"] for each in said if each["what"] == "begin"]
+            begun += sum(index >= 0 for index in indices)
+            moves |= indices[-1:] > [-1] and said[-1]["what"] == "line"
+        return moves and begun > count
 
     def processes(self) -> dict[int, str]:
         """The command lines of all of its processes."""
