@@ -112,7 +112,7 @@ DISTURBANCES: Mapping[str, Disturbance] = {
             down_s=CUT_S,
             asks=NETWORK,
         ),
-        Disturbance("files-at-once", f"{FILES} files of a {FILES}th of the size each, at once", files=FILES),
+        Disturbance("files-at-once", f"{FILES} files, which together have the size, at once", files=FILES),
         Disturbance(
             "slow-processor", f"every node's program has {CPU_SHARE:.0%} of one processor at the most", asks=PROCESSOR
         ),

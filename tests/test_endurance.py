@@ -15,7 +15,7 @@ from stories import MB, cell, round_of, soaked
 from pytest_codexbench.endurance import Endurance, endurance, trend
 from pytest_codexbench.records import Counters
 from pytest_codexbench.reports import html, results, writeup
-from pytest_codexbench.reports.findings import limits
+from pytest_codexbench.reports.findings import limits, title
 from pytest_codexbench.reports.reliability import sentences
 from pytest_codexbench.reports.told import tell
 
@@ -83,6 +83,11 @@ def test_sentences_of_a_soak() -> None:
         "to 100 %); times do not rise (rho +0.17), memory of 1 node rises, by up to 1000 kB a file, 1 node kept up to "
         "2000 kB a file after its deletion, 1 restart of programs."
     ) == said
+
+
+def test_the_question_of_a_soak() -> None:
+    """A report of soaks alone does not ask how fast anything is."""
+    assert "How does bittorrent stand a long run?" == title(tell(*soaked()))
 
 
 def test_every_report_has_the_soak() -> None:

@@ -236,7 +236,11 @@ def title(told: Told) -> str:
         return "Nothing was measured"
     if not asked:
         systems = list(dict.fromkeys(outcome.cell.system for outcome in told.measured))
-        return f"How fast is {systems[0]}?" if len(systems) == 1 else f"How fast are {_listed(systems)}?"
+        kinds = {outcome.cell.kind for outcome in told.measured}
+        if kinds <= {"reliability", "stability"}:
+            under = "stress" if "reliability" in kinds else "a long run"
+            return f"How {'does' if len(systems) == 1 else 'do'} {_listed(systems)} stand {under}?"
+        return f"How fast {'is' if len(systems) == 1 else 'are'} {_listed(systems)}?"
     first = [one for one in asked if one.kind == asked[0].kind]
     subjects = list(dict.fromkeys(one.subject for one in first))
     references = list(dict.fromkeys(one.reference for one in first))

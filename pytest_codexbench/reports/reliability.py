@@ -132,7 +132,7 @@ def _under_stress(every: Sequence[Resilience]) -> Iterator[str]:
     by_name: dict[str, dict[str, list[Resilience]]] = {}
     for one in every:
         by_name.setdefault(one.cell.disturbance, {}).setdefault(one.cell.system, []).append(one)
-    for name, systems in by_name.items():
+    for name, systems in sorted(by_name.items(), key=_through):
         if name == UNDISTURBED:
             continue
         parts = [part for system, found in systems.items() if (part := _system_words(system, found))]
@@ -144,6 +144,11 @@ def _under_stress(every: Sequence[Resilience]) -> Iterator[str]:
             f"In {count(sum(one.void for one in void), 'round')} the disturbance did not happen, so they are void: "
             f"{void[0].cell}, {void[0].voids[0]}."
         )
+
+
+def _through(disturbed: tuple[str, Mapping[str, Sequence[Resilience]]]) -> bool:
+    """Whether all got through, which is told last."""
+    return all(one.succeeded == one.counted for found in disturbed[1].values() for one in found)
 
 
 def _system_words(system: str, found: Sequence[Resilience]) -> str:
