@@ -19,7 +19,7 @@ from pytest_codexbench.records import CORRUPT, FAILED, OK, Counters, Environment
 from pytest_codexbench.rpc import Message
 from pytest_codexbench.systems import Handle
 from pytest_codexbench.timeline import Sample, Watch, merged
-from pytest_codexbench.together import each
+from pytest_codexbench.together import FEW, each
 
 PROBE_S = 0.5
 PROBE_WIRE_BYTES = 1 << 30
@@ -209,9 +209,7 @@ class _Course:
     def publish(self) -> None:
         """Publish at each seeder, one after the other; all must agree on the handle."""
         alone = self.cell.kind == "upload"
-        if alone:
-            self._reset_peaks()
-        before = self._counted() if alone else {}
+        before = self._begun() if alone else {}
         published = []
         for node in self.seeders:
             published.append(node.publish(self.name, self.setting.deadline_s))
@@ -230,7 +228,7 @@ class _Course:
 
     def cool(self) -> None:
         """Nothing that is stored anywhere is in the page cache any more, or the record says so."""
-        self.cold_cache = all(each(self.setting.nodes, Node.drop_cache))
+        self.cold_cache = all(each(self.setting.nodes, Node.drop_cache, FEW))
         if not self.cold_cache:
             self.flags.append("page cache not dropped")
 
@@ -278,35 +276,37 @@ class _Course:
 
     def check(self, leechers: Sequence[Node], downloads: Sequence[Download]) -> list[Transfer]:
         """The digest of what each leecher got, outside the clock."""
-        return each(list(zip(leechers, downloads, strict=True)), lambda pair: _checked(*pair, self.digest, self.cell))
+        pairs = list(zip(leechers, downloads, strict=True))
+        return each(pairs, lambda pair: _checked(*pair, self.digest, self.cell), FEW)
 
     def _counted(self) -> Mapping[str, Counters]:
         nodes = self.setting.nodes
-        return dict(zip((node.name for node in nodes), each(nodes, _counters), strict=True))
+        return dict(zip((node.name for node in nodes), each(nodes, _counters, FEW), strict=True))
 
     @contextmanager
     def counted(self) -> Iterator[None]:
         """What every node used inside the block."""
-        self._reset_peaks()
-        before = self._counted()
+        before = self._begun()
         yield
         self.counters = _grown(before, self._counted())
 
-    def _reset_peaks(self) -> None:
-        """Memory is counted from now on, or the record says that it was not."""
-        if not all(each(self.setting.nodes, self._peak_reset)):
+    def _begun(self) -> Mapping[str, Counters]:
+        """The counters so far; peaks of memory are counted from now on, or the record says that they are not."""
+        told = each(self.setting.nodes, self._begin, FEW)
+        if not all(reset for reset, _ in told):
             self.flags.append("peaks of memory may be older than the round")
+        return {node.name: counters for node, (_, counters) in zip(self.setting.nodes, told, strict=True)}
 
-    def _peak_reset(self, node: Node) -> bool:
+    def _begin(self, node: Node) -> tuple[bool, Counters]:
         role = "seeder" if node in self.seeders else "leecher"
         try:
-            return node.reset_peak({"cell": str(self.cell), "round": str(self.draw.index), "role": role})
+            return node.begin({"cell": str(self.cell), "round": str(self.draw.index), "role": role})
         except BenchError:
-            return False
+            return False, Counters()
 
     def forget(self) -> None:
         """Delete everywhere, and look that it is gone."""
-        for node, why in zip(self.setting.nodes, each(self.setting.nodes, self._kept), strict=True):
+        for node, why in zip(self.setting.nodes, each(self.setting.nodes, self._kept, FEW), strict=True):
             if why is not None:
                 self.left_on.append(node.name)
                 self.flags.append(f"{node.name} {why}")

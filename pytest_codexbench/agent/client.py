@@ -111,9 +111,13 @@ class Node:
         """What it used since it was started."""
         return Counters.from_json(self._call("counters"))
 
-    def reset_peak(self, part: Mapping[str, str] | None = None) -> bool:
-        """Count the peak of memory from now on; ``part`` is the ``cell``, ``round`` and ``role`` that begin with it."""
-        return bool(self._call("reset_peak", dict(part or {}))["reset"])
+    def begin(self, part: Mapping[str, str]) -> tuple[bool, Counters]:
+        """A round begins: whether the peak of memory is counted from now on, and the counters at that moment.
+
+        ``part`` is the ``cell``, the ``round`` and the node's ``role`` in it.
+        """
+        told = self._call("begin", dict(part))
+        return bool(told["reset"]), Counters.from_json(told["counters"])
 
     def disk_mb_s(self, size: int) -> float:
         """The rate at which its disk takes ``size`` bytes."""

@@ -69,7 +69,7 @@ class Agent:
         quick = (
             self.health,
             self.counters,
-            self.reset_peak,
+            self.begin,
             self.listen,
             self.log,
             self.subscribe,
@@ -359,13 +359,13 @@ class Agent:
             started_at_s=usage.started_at_s if usage else None,
         ).to_json()
 
-    def reset_peak(self, request: Message) -> Message:
-        """Count the peak of memory from now on; whether the kernel allowed it.
+    def begin(self, request: Message) -> Message:
+        """A round begins: whether the kernel counts the peak of memory from now on, and the counters at that moment.
 
-        A round begins with it: ``cell``, ``round`` and the node's ``role`` are what its metrics are then of.
+        ``cell``, ``round`` and the node's ``role`` are what its metrics are then of.
         """
         self.progress.begin(exposition.Part.parse(request))
-        return {"reset": self.process.reset_peak()}
+        return {"reset": self.process.reset_peak(), "counters": self._counted().to_json()}
 
     def listen(self, _: Message) -> Message:
         """Take one stream of another node's probe: the port to send it to."""

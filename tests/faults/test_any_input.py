@@ -61,7 +61,7 @@ VALUES: list[Any] = [
 ]
 # The others take nothing from their request.
 VERBS = [
-    *("health", "counters", "reset_peak", "log", "start", "join", "make", "publish", "fetch", "check", "delete"),
+    *("health", "counters", "begin", "log", "start", "join", "make", "publish", "fetch", "check", "delete"),
     *("drop_cache", "probe_disk", "probe_wire", "stop", "serve_again", "hinder", "subscribe", "send", "receive"),
 ]
 KEYS = [
