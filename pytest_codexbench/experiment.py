@@ -16,7 +16,7 @@ from pytest_codexbench.errors import AgentError, BadTransfer, BenchError, Unreac
 from pytest_codexbench.matrix import Cell, rate_text
 from pytest_codexbench.plan import Draw
 from pytest_codexbench.records import CORRUPT, FAILED, OK, Counters, Environment, Happened, Round, Transfer
-from pytest_codexbench.rpc import Message
+from pytest_codexbench.rpc import Message, load_quick_reader
 from pytest_codexbench.systems import Handle
 from pytest_codexbench.timeline import Sample, Watch, merged
 from pytest_codexbench.together import FEW, each
@@ -157,6 +157,7 @@ class _Course:
         self.happened: Happened | None = None
 
     def run(self, fetch: Callable[[_Course], None]) -> Round:
+        load_quick_reader()
         started_at, begun = datetime.now(UTC).isoformat(timespec="milliseconds"), time.perf_counter()
         error = None
         try:
