@@ -35,14 +35,16 @@ FILES = ROOT / "charts" / "monitoring" / "files"
 RULES = ROOT / "deploy" / "prometheus"
 SUITE = str(ROOT / "tests_bench")
 PROMETHEUS, PROMTOOL, VICTORIA = map(shutil.which, ("prometheus", "promtool", "victoria-metrics"))
-MATRIX = 'shapes = [[2, 1]]\nsizes = ["8MB"]\nrounds = 2\n[systems.bittorrent]\n[systems.http]\n'
+MATRIX = 'shapes = [[2, 1]]\nsizes = ["16MB"]\nrounds = 2\n[systems.bittorrent]\n[systems.http]\n'
+# A scrape that is not answered within its interval is lost, and Kubo's own metrics are a long text.
 SCRAPES = """\
-global: {{scrape_interval: 200ms}}
+global: {{scrape_interval: 400ms}}
 scrape_configs:
   - job_name: agents
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
   - job_name: programs
     metrics_path: /node-metrics
+    scrape_interval: 1s
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
 
@@ -89,7 +91,7 @@ class Watched:
 
 def prometheus(folder: Path, config: Path, port: int) -> list[str]:
     """How to start one, with the rules of the chart."""
-    text = config.read_text().replace("scrape_interval: 200ms", "scrape_interval: 200ms, evaluation_interval: 1s")
+    text = config.read_text().replace("scrape_interval: 400ms}", "scrape_interval: 400ms, evaluation_interval: 1s}")
     config.write_text(text + f"rule_files: [{FILES / 'rules.yaml'}]\n")
     flags = [f"--config.file={config}", f"--storage.tsdb.path={folder}", f"--web.listen-address=127.0.0.1:{port}"]
     return [str(PROMETHEUS), *flags, "--log.level=warn"]
