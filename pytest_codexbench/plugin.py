@@ -175,7 +175,7 @@ class Bench:
         self.progress: Progress | None = None
         self._events: Events | None = None
         self._line_ended: object = None
-        self._any_cell = False
+        self._any_bench = self._any_cell = False
         self._swept: list[str] = []
         self._page: Page | None = None
         self._workers: list[Any] = []
@@ -239,7 +239,7 @@ class Bench:
         if kind is None:
             return
         cells = [cell for block in self.plan.blocks if block.kind == kind for cell in block.cells]
-        self._any_cell = True
+        self._any_bench, self._any_cell = True, self._any_cell or bool(cells)
         # of a kind that the matrix has no cells of, no item is left: see pytest_pycollect_makeitem
         metafunc.parametrize("cell", [_param(cell) for cell in cells] or [NO_CELL], indirect=True)
 
@@ -247,7 +247,7 @@ class Bench:
         """A test of deployments that takes ``variant`` or ``variants`` comes once for each of the matrix, or pair."""
         if not _staged(metafunc.definition):
             return
-        self._any_cell = True
+        self._any_bench = self._any_cell = True
         from itertools import combinations
 
         variants = self.options.matrix.variants
@@ -670,8 +670,12 @@ class Bench:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         """The table, where the results are, and what to try next."""
         if not self._any_cell and not self._distributed and self.worker is None:
+            kinds = " and ".join(sorted({block.kind for block in self.plan.blocks}))
+            found = (
+                f"the benchmarks found here measure no {kinds}" if self._any_bench else "no benchmarks were found here"
+            )
             terminalreporter.write_line(
-                "codexbench: no benchmarks were found here; the package's own: pytest --pyargs pytest_codexbench.suite"
+                f"codexbench: {found}; the package's own: pytest --pyargs pytest_codexbench.suite"
             )
         from pytest_codexbench.run import PROVENANCE, read_provenance
 

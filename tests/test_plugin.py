@@ -147,6 +147,16 @@ def test_a_folder_without_benchmarks_says_where_some_are(pytester: pytest.Pytest
     run.stdout.fnmatch_lines(["*no benchmarks were found here*--pyargs pytest_codexbench.suite*"])
 
 
+def test_benchmarks_of_another_kind_than_the_matrix_are_told(bench: Bench) -> None:
+    """No items, and the reason: what is here downloads, and the matrix asks for something else."""
+    bench.matrix('shapes = [[2, 1]]\nsizes = ["1MB"]\nexperiments = ["upload"]\n[systems.http]\n')
+
+    run = bench.run()
+
+    run.assert_outcomes()
+    run.stdout.fnmatch_lines(["codexbench: the benchmarks found here measure no upload; the package's own: *"])
+
+
 def test_another_way_of_distributing_is_refused(bench: Bench) -> None:
     """Under worksteal a block would be measured by every worker."""
     run = bench.run("-n", "2", "--dist", "worksteal")

@@ -10,13 +10,14 @@ from pytest_codexbench.metrics import of_round
 
 # A download takes some seconds, so that there is a middle to be hit.
 SLOW = 'shapes = [[3, 1]]\nsizes = ["20MB"]\nrounds = 1\nlinks = ["20mbit"]\nexperiments = ["reliability"]\n'
+BENCHES = ("test_reliability.py",)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["seeder-restarts", "leecher-restarts"])
 def test_a_program_that_was_killed_on_purpose_spoils_no_round(swarms: Swarms, name: str) -> None:
     """Its container is kept from coming up for as long as it is to be away; then the file goes on."""
-    run = swarms.run(f'{SLOW}disturbances = ["{name}"]\n[systems.bittorrent]\n', "-k", name)
+    run = swarms.run(f'{SLOW}disturbances = ["{name}"]\n[systems.bittorrent]\n', "-k", name, tests=BENCHES)
 
     (told,) = swarms.rounds()
     assert told.void is None
@@ -34,7 +35,7 @@ def test_a_program_that_was_killed_on_purpose_spoils_no_round(swarms: Swarms, na
 
 def test_a_late_leecher_joins_and_what_pods_may_not_is_skipped(swarms: Swarms) -> None:
     """Packets of a Pod cannot be dropped without rights that it has not: said, with the way out."""
-    run = swarms.run(f'{SLOW}disturbances = ["late-leecher", "packet-loss"]\n[systems.http]\n', "-rs")
+    run = swarms.run(f'{SLOW}disturbances = ["late-leecher", "packet-loss"]\n[systems.http]\n', "-rs", tests=BENCHES)
 
     run.assert_outcomes(passed=2, skipped=1)
     run.stdout.fnmatch_lines(["*packet-loss: Pods have no rights from which packets of a node can be dropped*"])
