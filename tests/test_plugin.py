@@ -314,7 +314,7 @@ def test_a_budget_is_kept(bench: Bench) -> None:
     """A run with a budget goes round-robin and stops in time: cells without any round are skipped and say so."""
     bench.matrix(TWO_SYSTEMS.replace("rounds = 1", "rounds = 500"))
 
-    run = bench.run("--cb-budget=8s", "-k", "n02 and http")
+    run = bench.run("--cb-budget=12s", "-k", "n02 and http")
 
     assert pytest.ExitCode.OK == run.ret
     counts = [sum(r.cell.size == size for r in bench.story().measured()) for size in (10**6, 2 * 10**6)]
