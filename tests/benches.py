@@ -10,8 +10,9 @@ import pytest
 
 from pytest_codexbench.records import Story, read_journal
 
-# Hypothesis alone would take half of the start of each run.
-LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+# Plugins that no run needs would take more than half of the start of each.
+UNUSED = ("cacheprovider", "hypothesispytest", "schemathesis", "anyio", "platformdirs")
+LEAN = tuple(f"-pno:{plugin}" for plugin in UNUSED)
 DOUBLES = Path(__file__).parent / "doubles"
 
 CELLS = """
