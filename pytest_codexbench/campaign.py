@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from pytest_codexbench import experiment
 from pytest_codexbench.agent.client import Node
 from pytest_codexbench.backends import Backend, Cluster, started_again
 from pytest_codexbench.disturbances import named
-from pytest_codexbench.errors import BenchError, CannotRun, NotReady
+from pytest_codexbench.errors import BenchError, CannotRun, NotReady, Unreachable
 from pytest_codexbench.forecast import Experience, bytes_text
 from pytest_codexbench.matrix import Block, Cell, Shape
 from pytest_codexbench.metrics import of_round
@@ -273,10 +273,9 @@ class Campaign:
         )
         _incidents(up.cluster)  # what was before is not this round's
         round_ = RUNS[cell.kind](cell, drawn, setting)
-        round_ = _spoilt(
-            round_, _unwanted(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
-        )
-        round_ = _with_ends(round_, up.cluster.nodes)
+        incidents = _unwanted(round_, _incidents(up.cluster, 0.0 if round_.success else up.cluster.late_s))
+        known = not isinstance(incidents, BenchError) and bool(incidents)
+        round_ = _with_ends(_spoilt(round_, incidents), up.cluster.nodes, known)
         self._write(round_)
         unkept = str(self._broken) if self._broken else None
         seconds = of_round(round_)["t100_s" if cell.moves == "download" else "publish_s"]
@@ -483,13 +482,23 @@ def _spoilt(round_: Round, incidents: Sequence[str] | BenchError) -> Round:
     return replace(round_, error="; ".join(told))
 
 
-def _with_ends(round_: Round, nodes: Sequence[Node]) -> Round:
-    """A failed round also names the nodes that ended and are not named yet: a leecher may only know that bytes stop."""
+def _with_ends(round_: Round, nodes: Sequence[Node], known: bool) -> Round:
+    """A failed round also names the nodes that ended and are not named yet: a leecher may only know that bytes stop.
+
+    Unless it is ``known`` what happened, so too a seeder whose agent is gone, with all of its host as it may be.
+    """
     ends = []
     for node in nodes if not round_.success else ():
-        with suppress(BenchError):  # its agent is gone too, which is told elsewhere
-            if (end := node.end()) and f"{node.name} {end}" not in str(round_.failure):
-                ends.append(f"{round_.cell.shape.variant.system} node {node.name} {end}")
+        try:
+            end = node.end()
+        except Unreachable as error:
+            if not known and node.name in round_.seeders:
+                ends.append(f"the agent of {node.name} was lost: {error}")
+            continue
+        except BenchError:
+            continue  # one that answers, though not to this, has not ended
+        if end and f"{node.name} {end}" not in str(round_.failure):
+            ends.append(f"{round_.cell.shape.variant.system} node {node.name} {end}")
     return replace(round_, error="; ".join([*ends, *filter(None, [round_.failure])])) if ends else round_
 
 

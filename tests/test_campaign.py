@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stories import cell, round_of
 
+from pytest_codexbench.agent.client import Node
 from pytest_codexbench.backends import Cluster, Room
 from pytest_codexbench.backends.local import Local
-from pytest_codexbench.campaign import Campaign, Event, Terms, _incidents
-from pytest_codexbench.errors import BenchError, CannotRun, NotReady
+from pytest_codexbench.campaign import Campaign, Event, Terms, _incidents, _with_ends
+from pytest_codexbench.errors import BenchError, CannotRun, NotReady, Unreachable
 from pytest_codexbench.forecast import Experience
 from pytest_codexbench.matrix import BUILT_IN, Block, Shape, Variant
 from pytest_codexbench.metrics import of_round
@@ -177,6 +179,28 @@ def test_what_broke_a_round_may_be_told_a_moment_later() -> None:
     assert [] == _incidents(cluster, 0.0)
     assert ["n01 was started again"] == _incidents(cluster, 30.0)
     assert () == _incidents(Cluster((), {}), 0.0)
+
+
+class Away(Node):
+    """A node whose agent went with its host."""
+
+    def end(self) -> str | None:
+        """Nobody can tell."""
+        raise Unreachable(f"health at {self.url}: timed out")
+
+
+def test_a_seeder_that_went_with_its_host_is_named() -> None:
+    """Leechers only know that bytes stop; those whose own agents went are in the failure already."""
+    what = cell("http", seeders=1)
+    stopped = round_of(what, 0, 1.0, error="n01: the deadline passed with 5 of 10 bytes")
+    nodes = [Away(name, "http://10.0.0.1:7070", "token", {}) for name in (*stopped.seeders, "n07")]
+
+    named = _with_ends(stopped, nodes, known=False).failure
+    lost = f"the agent of {stopped.seeders[0]} was lost: health at http://10.0.0.1:7070: timed out"
+    assert f"{lost}; n01: the deadline passed with 5 of 10 bytes" == named
+    assert stopped == _with_ends(stopped, nodes, known=True)
+    fine = round_of(what, 0, 1.0)
+    assert fine == _with_ends(fine, nodes, known=False)
 
 
 class Resisting(Small):
