@@ -190,7 +190,7 @@ class Block:
 
     @property
     def scenario(self) -> tuple[object, ...]:
-        """What blocks share that differ in their disturbance alone: they have the same draws, and are run together."""
+        """What blocks share that differ in their disturbance alone: their draws differ in bytes alone; run together."""
         return self.nodes, self.seeders, self.size, self.link or 0, self.kind
 
     @property

@@ -34,16 +34,17 @@ class Draw:
 def draw(block: Block, index: int, seed: int) -> Draw:
     """Round ``index`` of ``block``: the same for the same ``seed`` on every machine.
 
-    Bytes, seeders and the order of the leechers do not depend on which systems take part; who goes first does.
+    Bytes, seeders and the order of the leechers do not depend on which systems take part; who goes first does. On the
+    disturbance the bytes alone depend: a disturbed round has the seeders of the undisturbed one that it is held
+    against, but a node that has fetched and deleted a file may fetch it otherwise the next time.
     """
-    # not of the disturbance: what is held against the undisturbed round has the bytes and the seeders of that one
     truth = f"{seed} {index} {block.kind} {block.nodes} {block.seeders} {block.size} {block.link}"
     chance = random.Random(_number(truth))  # noqa: S311 - a plan is to be repeated, not to be secret
     nodes = list(range(block.nodes))
     chance.shuffle(nodes)
     order = list(block.variants)
     random.Random(_number(truth + " order")).shuffle(order)  # noqa: S311 - as above
-    bytes_seed = _number(truth + " bytes")
+    bytes_seed = _number(f"{truth} bytes{block.disturbance}")
     return Draw(index, bytes_seed, tuple(nodes[: block.seeders]), tuple(nodes[block.seeders :]), tuple(order))
 
 

@@ -163,6 +163,7 @@ class Turn:
         self.measures: dict[str, float] = {}
         self.deliveries: list[Delivery] = []
         self.flags: list[str] = []
+        self._files = 0
         self._alone = ExitStack()
         self._begun = 0.0
         self._started_at = ""
@@ -178,12 +179,21 @@ class Turn:
     @property
     def chance(self) -> random.Random:
         """What this round draws: the same for the same test, round and seed on every machine."""
-        frame = self.stage.frame
-        truth = f"{frame.seed} {frame.test} {self.index}"
-        return random.Random(truth)  # noqa: S311 - a plan is to be repeated, not to be secret
+        return random.Random(self._truth)  # noqa: S311 - a plan is to be repeated, not to be secret
+
+    @property
+    def _truth(self) -> str:
+        return f"{self.stage.frame.seed} {self.stage.frame.test} {self.index}"
+
+    def _next_file(self) -> int:
+        """The seed of another file: a node that has fetched and deleted one may fetch it otherwise the next time."""
+        self._files += 1
+        return random.Random(f"{self._truth} file {self._files}").getrandbits(48)  # noqa: S311 - as above
 
     def disseminate(self, *swarms: Deployment) -> list[float]:
         """Spread a file in each of the swarms from one drawn seeder to all other nodes, at the same moment.
+
+        Each time in a round it is another file, from the same seeder.
 
         Returns:
             The median over its leechers of the seconds to 100 %, for each.
@@ -191,7 +201,7 @@ class Turn:
         Raises:
             BadTransfer: if a round of one of them fails, with what went wrong.
         """
-        barrier = threading.Barrier(len(swarms))
+        barrier, seeder, file = threading.Barrier(len(swarms)), self.chance.getrandbits(32), self._next_file()
 
         def ready() -> None:
             try:
@@ -209,7 +219,8 @@ class Turn:
                 relays=needs_of(shape).relays,
                 ready=ready,
             )
-            round_ = disseminate(block.cells[0], draw(block, self.index, self.chance.getrandbits(32)), setting)
+            drawn = replace(draw(block, self.index, seeder), seed=file)
+            round_ = disseminate(block.cells[0], drawn, setting)
             barrier.abort()  # one that failed before is not waited for
             return round_
 
@@ -222,7 +233,8 @@ class Turn:
     @contextmanager
     def published(self, swarm: Deployment) -> Iterator[tuple[Handle, str]]:
         """A file, published at the first node of a swarm, with its digest; deleted everywhere in the end."""
-        name, seed = f"p{self.chance.getrandbits(48):012x}", self.chance.getrandbits(48)
+        seed = self._next_file()
+        name = f"p{seed:012x}"
         digest, _ = swarm.nodes[0].make(name, self.size, seed)
         handle = swarm.nodes[0].publish(name, deadline_s(self.size, None)).handle
         try:

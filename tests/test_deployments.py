@@ -25,6 +25,23 @@ def test_mine(deployments):
             {more}
 """
 
+TWICE = """
+from pytest_codexbench import staging
+
+def test_mine(deployments, monkeypatch):
+    drawn, real = [], staging.disseminate
+    monkeypatch.setattr(staging, "disseminate", lambda cell, draw, to: drawn.append(draw) or real(cell, draw, to))
+    deployments.want("one", "http", nodes=3)
+    for turn in deployments.turns():
+        with turn:
+            for _ in range(2):
+                turn.disseminate(turn["one"])
+            with turn.published(turn["one"]) as (_, first), turn.published(turn["one"]) as (_, second):
+                assert first != second
+    assert 4 == len({each.seed for each in drawn})
+    assert drawn[0].seeders == drawn[1].seeders
+"""
+
 
 @pytest.fixture
 def bench(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Bench:
@@ -81,6 +98,13 @@ def test_a_program_that_is_missing_skips_the_test_with_the_way_out(
 
     run.assert_outcomes(skipped=1)
     run.stdout.fnmatch_lines(["*no `wakunode2` or `wakunode` program on PATH; give --cb-nwaku-bin=PATH*"])
+
+
+def test_no_node_is_asked_for_the_same_file_twice(bench: Bench) -> None:
+    """Each file of a round is another one, from the same seeder: what a node kept or remembers of one says nothing."""
+    bench.pytester.makepyfile(test_spread=TWICE)
+
+    bench.run().assert_outcomes(passed=1)
 
 
 def test_a_check_that_fails_is_recorded_and_the_next_round_follows(bench: Bench) -> None:

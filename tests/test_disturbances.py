@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,10 +143,12 @@ def test_wrong_disturbances_are_told(tmp_path: Path, line: str, text: str) -> No
 
 
 def test_a_disturbed_round_has_the_draw_of_the_undisturbed_one() -> None:
-    """The same bytes, seeders and leechers: only so are their times a pair."""
+    """The same seeders and leechers: only so are their times a pair. But no node is asked for the same bytes again."""
     calm, upset = (Block(4, 1, MB, None, (HTTP, BITTORRENT), "reliability", each) for each in (UNDISTURBED, "link-cut"))
+    pairs = [(draw(calm, index, 7), draw(upset, index, 7)) for index in range(5)]
 
-    assert [draw(calm, index, 7) for index in range(5)] == [draw(upset, index, 7) for index in range(5)]
+    assert [replace(one, seed=0) for one, _ in pairs] == [replace(other, seed=0) for _, other in pairs]
+    assert 10 == len({each.seed for pair in pairs for each in pair})
 
 
 def test_disturbed_rounds_run_in_turn_with_undisturbed_ones() -> None:
