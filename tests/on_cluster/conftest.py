@@ -109,3 +109,8 @@ def swarms(request: pytest.FixtureRequest, pytester: pytest.Pytester, monkeypatc
 def pytest_configure(config: pytest.Config) -> None:
     """The mark that chooses a cluster."""
     config.addinivalue_line("markers", "up(*arguments): the cluster that `kube up` makes with these arguments")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one kind of cluster follow each other: to bring another one up takes a minute."""
+    items.sort(key=lambda item: mark.args if (mark := item.get_closest_marker("up")) else ())

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 
-import pytest
 from clusters import Kube, Swarms
 
 # A download takes eight seconds, so that there is a middle to be hit.
@@ -104,11 +103,11 @@ def test_what_a_killed_run_left_is_removed(swarms: Swarms) -> None:
     assert [] == swarms.kube.left()
 
 
-@pytest.mark.timeout(600)
 def test_a_namespace_that_does_not_go_is_told_with_what_holds_it(swarms: Swarms) -> None:
     """The run's results are there; once it can go, ``codexbench clean`` removes it."""
+    swarms.pytester.makepyfile(hasty="from pytest_codexbench.backends.kubernetes import namespaces as n; n.GONE_S = 40")
     quick = 'shapes = [[2, 1]]\nsizes = ["1MB"]\nrounds = 1\n[systems.http]\n'
-    with swarms.running(quick, "-k", "n02") as run:
+    with swarms.running(quick, "-k", "n02", "-phasty") as run:
         run.until("a swarm was there", lambda: bool(swarms.kube.left()))
         run.until("its namespace was", lambda: any("namespace" in name for name in swarms.kube.left()))
         space = swarms.kube.swarm()
@@ -118,7 +117,7 @@ def test_a_namespace_that_does_not_go_is_told_with_what_holds_it(swarms: Swarms)
         status = run.wait()
 
     assert 1 == status
-    assert f"namespace {space} was not gone within 180 s" in run.output
+    assert f"namespace {space} was not gone within 40 s" in run.output
     assert "codexbench.test/held in 1 resource instances" in run.output
     assert [True] == [round_.success for round_ in swarms.rounds()]
 
