@@ -45,7 +45,7 @@ class Underway:
         kept = f"--basetemp={bench.pytester.path / 'kept'}"
         argv = [*before, sys.executable, "-m", "pytest", "--matrix=mine.toml", kept, *LEAN, *arguments]
         self.log = bench.pytester.path / f"log{time.monotonic_ns()}"
-        self.namespaces: set[str] = set()
+        self.namespaces: dict[str, int] = {}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 argv,
@@ -79,7 +79,19 @@ class Underway:
         """Until so many rounds are recorded, and in another one bytes arrive."""
         self.wait(lambda: self._recorded() >= count, f"{count} rounds")
         self.wait(lambda: self._moving(count), f"a transfer after {count} rounds")
-        self.namespaces |= {each for pid in self.processes() for each in _namespaces(pid)} - _namespaces(os.getpid())
+        for pid in self.processes():
+            self._note_namespaces(pid)
+
+    def _note_namespaces(self, pid: int) -> None:
+        """Know those of one process again: one that is held open leaves its number to no other, of another test's."""
+        for kind in KINDS:
+            with suppress(OSError):
+                held = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY)
+                name = str(Path(f"/proc/self/fd/{held}").readlink())
+                if name in self.namespaces or name in _namespaces(os.getpid()):
+                    os.close(held)
+                else:
+                    self.namespaces[name] = held
 
     def _recorded(self) -> int:
         return 0 if self.journal is None else self.journal.read_bytes().count(b'"warmup":false')
@@ -125,6 +137,9 @@ class Underway:
         while left := self._left():
             assert time.monotonic() < deadline, left
             time.sleep(0.1)
+        for held in self.namespaces.values():
+            os.close(held)
+        self.namespaces.clear()
         for path in self.temporary.iterdir():
             path.unlink()
         self.temporary.rmdir()
@@ -134,7 +149,7 @@ class Underway:
         ours = [str(self.temporary), str(self.bench.pytester.path), *self.namespaces]
         left = {
             "processes": self.processes(),
-            "namespaces": self.namespaces
+            "namespaces": self.namespaces.keys()
             & {each for path in Path("/proc").glob("[0-9]*") for each in _namespaces(path.name)},
             "mounts": [line for line in mounts if any(each in line for each in ours)],
             "folders": [path.name for path in self.temporary.iterdir() if not STAYS.fullmatch(path.name)],
