@@ -1,4 +1,4 @@
-"""What disturbed rounds tell beside the undisturbed ones of the same draw."""
+"""What disturbed rounds tell beside the undisturbed ones of the same seeders."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Resilience:
     """One system under one disturbance.
 
     ``void`` rounds are those in which it did not happen: they are in nothing else here. ``chance`` is Wilson's interval
-    of the share of rounds that succeeded. ``ratio`` is t100 over that of the undisturbed round of the same draw, of the
-    median leecher, ``last`` the same of the last one. ``figures`` are medians of others by name.
+    of the share of rounds that succeeded. ``ratio`` is t100 over that of the undisturbed round of the same seeders, of
+    the median leecher, ``last`` the same of the last one. ``figures`` are medians of others by name.
     """
 
     cell: Cell

@@ -38,8 +38,8 @@ SOAK_COLUMNS = (
     "restarts",
 )
 STRESS_LEGEND = (
-    "ratio: t100 over that of the undisturbed round of the same draw, of the median and of the last leecher; over 1 is "
-    "slower. recovery: from the end of the disturbance until new bytes came. beyond the file: payload that leechers "
+    "ratio: t100 over that of the undisturbed round of the same seeders, of the median and of the last leecher; over 1 "
+    "is slower. recovery: from the end of the disturbance until new bytes came. beyond the file: payload that leechers "
     "took more than once; swarms do so undisturbed, too. Void rounds, in which it did not happen, are in no other "
     "column."
 )

@@ -225,7 +225,7 @@ class Resilience(Part):
     succeeded: int = Count
     low: FiniteFloat = Field(description="Wilson's 95 % interval of the share that succeeded")
     high: FiniteFloat
-    ratio: Interval | None = Field(description="t100 over the undisturbed round's of the same draw, median leecher")
+    ratio: Interval | None = Field(description="t100 over the undisturbed round's of the same seeders, median leecher")
     last_ratio: Interval | None = Field(description="the same of the last leecher")
     figures: dict[str, Interval]
 
