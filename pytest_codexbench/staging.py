@@ -155,15 +155,17 @@ def _told(wish: Wish) -> str:
 class Turn:
     """One round of a test: recorded when its block is left, as failed if a check or a node failed in it.
 
-    What fails is kept, and the next round follows; the test is failed at its end.
+    What fails is kept, and the next round follows; the test is failed at its end. ``chance`` is what this round draws,
+    one thing after the other: the same for the same test, round and seed on every machine.
     """
 
     def __init__(self, stage: Stage, index: int) -> None:
         self.stage, self.index = stage, index
+        truth = f"{stage.frame.seed} {stage.frame.test} {index}"
+        self.chance = random.Random(truth)  # noqa: S311 - a plan is to be repeated, not to be secret
         self.measures: dict[str, float] = {}
         self.deliveries: list[Delivery] = []
         self.flags: list[str] = []
-        self._files = 0
         self._alone = ExitStack()
         self._begun = 0.0
         self._started_at = ""
@@ -176,24 +178,11 @@ class Turn:
         """Bytes of the files of this test."""
         return self.stage.frame.size
 
-    @property
-    def chance(self) -> random.Random:
-        """What this round draws: the same for the same test, round and seed on every machine."""
-        return random.Random(self._truth)  # noqa: S311 - a plan is to be repeated, not to be secret
-
-    @property
-    def _truth(self) -> str:
-        return f"{self.stage.frame.seed} {self.stage.frame.test} {self.index}"
-
-    def _next_file(self) -> int:
-        """The seed of another file: a node that has fetched and deleted one may fetch it otherwise the next time."""
-        self._files += 1
-        return random.Random(f"{self._truth} file {self._files}").getrandbits(48)  # noqa: S311 - as above
-
     def disseminate(self, *swarms: Deployment) -> list[float]:
         """Spread a file in each of the swarms from one drawn seeder to all other nodes, at the same moment.
 
-        Each time in a round it is another file, from the same seeder.
+        Each time in a round it is another file, from the same seeder: a node that has fetched and deleted one may fetch
+        it otherwise the next time.
 
         Returns:
             The median over its leechers of the seconds to 100 %, for each.
@@ -201,7 +190,7 @@ class Turn:
         Raises:
             BadTransfer: if a round of one of them fails, with what went wrong.
         """
-        barrier, seeder, file = threading.Barrier(len(swarms)), self.chance.getrandbits(32), self._next_file()
+        barrier, file = threading.Barrier(len(swarms)), self.chance.getrandbits(48)
 
         def ready() -> None:
             try:
@@ -219,7 +208,7 @@ class Turn:
                 relays=needs_of(shape).relays,
                 ready=ready,
             )
-            drawn = replace(draw(block, self.index, seeder), seed=file)
+            drawn = replace(draw(block, self.index, self.stage.frame.seed), seed=file)
             round_ = disseminate(block.cells[0], drawn, setting)
             barrier.abort()  # one that failed before is not waited for
             return round_
@@ -233,7 +222,7 @@ class Turn:
     @contextmanager
     def published(self, swarm: Deployment) -> Iterator[tuple[Handle, str]]:
         """A file, published at the first node of a swarm, with its digest; deleted everywhere in the end."""
-        seed = self._next_file()
+        seed = self.chance.getrandbits(48)
         name = f"p{seed:012x}"
         digest, _ = swarm.nodes[0].make(name, self.size, seed)
         handle = swarm.nodes[0].publish(name, deadline_s(self.size, None)).handle
