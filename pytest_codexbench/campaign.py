@@ -493,7 +493,7 @@ def _with_ends(round_: Round, nodes: Sequence[Node], known: bool) -> Round:
             end = node.end()
         except Unreachable as error:
             if not known and node.name in round_.seeders:
-                ends.append(f"the agent of {node.name} was lost: {error}")
+                ends.append(experiment.lost(node, error))
             continue
         except BenchError:
             continue  # one that answers, though not to this, has not ended

@@ -458,7 +458,12 @@ def _lost(node: Node, size: int, seen: Sequence[Message], error: AgentError) -> 
     for line in seen[1:]:
         watch.see(Sample(int(line["t_s"] * 1e9), line["received"], line["held"]))
     timelines = {view: watch.timeline()} if len(seen) > 1 else {}
-    return Transfer(node.name, "download", FAILED, timelines, error=f"the agent of {node.name} was lost: {error}")
+    return Transfer(node.name, "download", FAILED, timelines, error=lost(node, error))
+
+
+def lost(node: Node, error: AgentError) -> str:
+    """That a node's agent went away, in words."""
+    return f"the agent of {node.name} was lost: {error}"
 
 
 class _Moments:
