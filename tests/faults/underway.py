@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 from benches import LEAN, Bench
@@ -79,16 +80,16 @@ class Underway:
         """Until so many rounds are recorded, and in another one bytes arrive."""
         self.wait(lambda: self._recorded() >= count, f"{count} rounds")
         self.wait(lambda: self._moving(count), f"a transfer after {count} rounds")
-        for pid in self.processes():
-            self._note_namespaces(pid)
+        self._hold_namespaces()
 
-    def _note_namespaces(self, pid: int) -> None:
-        """Know those of one process again: one that is held open leaves its number to no other, of another test's."""
-        for kind in KINDS:
+    def _hold_namespaces(self) -> None:
+        """Know those of its processes again: one that is held open leaves its number to no other, of another test's."""
+        ours = _namespaces(os.getpid())
+        for pid, kind in product(self.processes(), KINDS):
             with suppress(OSError):
                 held = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY)
                 name = str(Path(f"/proc/self/fd/{held}").readlink())
-                if name in self.namespaces or name in _namespaces(os.getpid()):
+                if name in self.namespaces or name in ours:
                     os.close(held)
                 else:
                     self.namespaces[name] = held
