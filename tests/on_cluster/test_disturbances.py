@@ -43,3 +43,20 @@ def test_a_late_leecher_joins_and_what_pods_may_not_is_skipped(swarms: Swarms) -
     assert told.void is None
     assert told.success
     assert [] == swarms.kube.left()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["seeder-dies", "files-at-once"])
+def test_what_swarms_stand_without_anyone_coming_back(swarms: Swarms, name: str) -> None:
+    """One of two seeders that is gone for good, and several files at once: all leechers have all bytes all the same."""
+    matrix = f'{SLOW}disturbances = ["{name}"]\n[systems.bittorrent]\n'.replace("[[3, 1]]", "[[4, 2]]")
+
+    run = swarms.run(matrix, "-k", name, tests=BENCHES)
+
+    (told,) = swarms.rounds()
+    assert told.void is None
+    assert told.success, run.outlines
+    assert told.happened is not None
+    assert told.happened.name == name
+    run.assert_outcomes(passed=1, deselected=1)
+    assert [] == swarms.kube.left()
